@@ -1,0 +1,177 @@
+//! Time, as the core counts it, and the two clocks that tell it.
+//!
+//! An instant is a [`Tick`]: nanoseconds since one instant that the whole process shares, whichever clock it was read
+//! from. 64 bits hold 292 years to either side; what is further away is [never](Tick::NEVER), or longer ago than anybody
+//! can tell. One shared epoch means that an error can say when it happened after its tree, and its clock, are gone.
+#![expect(unsafe_code, reason = "a node names its manual clock by a pointer that its root keeps alive")]
+
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicI64, Mutex, Ordering, lock};
+use crate::timer::heap::Heap;
+use crate::timer::{Due, driver};
+use crate::tree;
+
+/// An instant, in nanoseconds since the process's epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Tick(i64);
+
+impl Tick {
+    /// Further away than the clock can tell: no deadline.
+    pub(crate) const NEVER: Tick = Tick(i64::MAX);
+
+    pub(crate) const fn from_nanos(nanos: i64) -> Tick {
+        Tick(nanos)
+    }
+
+    pub(crate) const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    pub(crate) fn from_instant(at: Instant) -> Tick {
+        let epoch = epoch();
+        match at.checked_duration_since(epoch) {
+            Some(after) => Tick(0).after(after),
+            None => {
+                let before = epoch.saturating_duration_since(at).as_nanos();
+                Tick(i64::try_from(before).map_or(i64::MIN, |nanos| -nanos))
+            }
+        }
+    }
+
+    /// None for [never](Tick::NEVER), and where the platform's own clock cannot say it.
+    pub(crate) fn to_instant(self) -> Option<Instant> {
+        if self == Tick::NEVER {
+            return None;
+        }
+        let distance = Duration::from_nanos(self.0.unsigned_abs());
+        if self.0 < 0 { epoch().checked_sub(distance) } else { epoch().checked_add(distance) }
+    }
+
+    /// `duration` later; never, where that is beyond what can be told.
+    pub(crate) fn after(self, duration: Duration) -> Tick {
+        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Tick(self.0.saturating_add(nanos))
+    }
+
+    /// `duration` earlier.
+    pub(crate) fn before(self, duration: Duration) -> Tick {
+        if self == Tick::NEVER {
+            return self;
+        }
+        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Tick(self.0.saturating_sub(nanos))
+    }
+
+    /// The time from `earlier` to here; zero where that is later.
+    pub(crate) fn since(self, earlier: Tick) -> Duration {
+        let nanos = i128::from(self.0) - i128::from(earlier.0);
+        Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+}
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+/// The clock of a tree (C40): the system's, or a manual one that the tree's root keeps alive.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Option<NonNull<Manual>>);
+
+impl Clock {
+    pub(crate) const SYSTEM: Clock = Clock(None);
+
+    pub(crate) fn manual(clock: &Arc<Manual>) -> Clock {
+        Clock(Some(NonNull::from(&**clock)))
+    }
+
+    pub(crate) fn is_manual(self) -> bool {
+        self.0.is_some()
+    }
+
+    fn get(&self) -> Option<&Manual> {
+        // SAFETY: a clock lies in a node, or beside a borrow of one; every node keeps its root, and the root keeps its
+        // manual clock, until nothing of the tree is left but errors, which don't ask.
+        self.0.map(|manual| unsafe { manual.as_ref() })
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        match self.get() {
+            None => Tick::from_instant(Instant::now()),
+            Some(manual) => manual.now(),
+        }
+    }
+
+    /// Runs `change` on the heap of this clock's entries, under its lock, and sees to it that somebody serves it.
+    pub(crate) fn with_heap<R>(&self, change: impl FnOnce(&mut Heap) -> R) -> R {
+        match self.get() {
+            None => driver::with_heap(change),
+            Some(manual) => change(&mut lock(&manual.heap)),
+        }
+    }
+}
+
+/// A clock that stands still until it is advanced.
+pub(crate) struct Manual {
+    now: AtomicI64,
+    /// How far the advances begun so far will go. Guarded by the heap's lock as to who adds what.
+    goal: AtomicI64,
+    heap: Mutex<Heap>,
+}
+
+impl Manual {
+    pub(crate) fn new() -> Arc<Manual> {
+        let now = Tick::from_instant(Instant::now()).nanos();
+        let heap = Mutex::new(Heap::new());
+        Arc::new(Manual { now: AtomicI64::new(now), goal: AtomicI64::new(now), heap })
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        Tick(self.now.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn advance(&self, duration: Duration) {
+        let goal = {
+            let _heap = lock(&self.heap);
+            let from = Tick(self.goal.load(Ordering::Relaxed).max(self.now().nanos()));
+            let goal = from.after(duration).nanos().min(i64::MAX - 1);
+            self.goal.store(goal, Ordering::Relaxed);
+            goal
+        };
+        self.run_to(Tick(goal));
+    }
+
+    pub(crate) fn set(&self, at: Instant) {
+        let goal = Tick::from_instant(at).nanos().min(i64::MAX - 1);
+        {
+            let _heap = lock(&self.heap);
+            self.goal.fetch_max(goal, Ordering::Relaxed);
+        }
+        self.run_to(Tick(goal));
+    }
+
+    /// Fires what is due up to `goal`, each at its own time, in order of deadline and then derivation (C40). Callbacks may
+    /// advance the clock again: the inner call goes further, and the outer one finds nothing left to do.
+    fn run_to(&self, goal: Tick) {
+        let mut panics = tree::Panics::new();
+        loop {
+            let due = {
+                let mut heap = lock(&self.heap);
+                let Some(at) = heap.earliest().filter(|at| *at <= goal) else { break };
+                self.now.fetch_max(at.nanos(), Ordering::AcqRel);
+                heap.pop()
+            };
+            match due {
+                Some(Due::Deadline(node)) => tree::expire(&node, tree::Wake::Here, &mut panics),
+                Some(Due::Alarm(waker)) => panics.catch(|| waker.wake()),
+                None => {}
+            }
+        }
+        self.now.fetch_max(goal.nanos(), Ordering::AcqRel);
+        panics.resume();
+    }
+}
+

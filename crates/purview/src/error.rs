@@ -1,0 +1,398 @@
+//! Why a context ended: the error, its cause and its origin.
+//!
+//! An [`Error`] is one word: a counted pointer to the *memory* of the node at which the end began, with the manner of the
+//! end in its low bits. The facts lie there anyway, so that ending a context and asking why allocate nothing. The count
+//! is not the node's own: an error that is kept for years keeps that one piece of memory, and no context, value or parent.
+#![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock::Tick;
+use crate::observe::ContextId;
+use crate::state::Ending;
+use crate::sync::Ordering;
+use crate::tree::Node;
+
+/// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.
+///
+/// One word, cheap to clone, and one type to [find](Error::find) in any error chain. It tells the [kind](Error::kind), the
+/// [cause](Error::cause) that was given, and the [origin](Error::origin): who ended it, where and when.
+///
+/// ```
+/// use purview::Context;
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// cancel.cancel_with("the client went away");
+/// let err = ctx.err().expect("it is done");
+/// assert!(err.is_canceled());
+/// assert_eq!(err.to_string(), "context canceled: the client went away");
+/// assert_eq!(err.origin().context(), ctx.id());
+/// ```
+///
+/// It keeps no context alive: what it tells is read from a piece of memory that the context leaves behind.
+pub struct Error(Origin);
+
+impl Error {
+    /// The error that says so. The node at which it began must be kept by the caller, as every descendant keeps it.
+    pub(crate) fn new(ending: Ending) -> Error {
+        // SAFETY: kept by the caller.
+        unsafe { ending.origin().as_ref() }.keep_memory();
+        Error(Origin(ending))
+    }
+
+    /// The kind of end.
+    ///
+    /// ```
+    /// use purview::{Context, ErrorKind};
+    /// use std::time::Duration;
+    /// let (ctx, _guard) = Context::background().with_timeout(Duration::ZERO);
+    /// assert_eq!(ctx.err().expect("done").kind(), ErrorKind::DeadlineExceeded);
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self.root().by() {
+            By::Deadline => ErrorKind::DeadlineExceeded,
+            By::Call | By::GuardDropped | By::GraceOver => ErrorKind::Canceled,
+        }
+    }
+
+    /// Whether it was canceled: by a call, or by dropping the guard.
+    ///
+    /// ```
+    /// let (ctx, cancel) = purview::Context::background().with_cancel();
+    /// cancel.cancel();
+    /// assert!(ctx.err().expect("done").is_canceled());
+    /// ```
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        self.kind() == ErrorKind::Canceled
+    }
+
+    /// Whether its deadline, or an ancestor's, passed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let (ctx, _guard) = purview::Context::background().with_timeout(Duration::ZERO);
+    /// assert!(ctx.err().expect("done").is_deadline_exceeded());
+    /// ```
+    #[must_use]
+    pub fn is_deadline_exceeded(&self) -> bool {
+        self.kind() == ErrorKind::DeadlineExceeded
+    }
+
+    /// What the canceler said, if he did, or what the deadline was given as its cause. To pass it on:
+    /// `other.cancel_with(cause.clone())`.
+    ///
+    /// ```
+    /// let (ctx, cancel) = purview::Context::background().with_cancel();
+    /// cancel.cancel_with(std::io::Error::other("disk full"));
+    /// let err = ctx.err().expect("done");
+    /// let cause = err.cause().expect("one was given");
+    /// assert!(cause.downcast_ref::<std::io::Error>().is_some());
+    /// ```
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        let root = self.root();
+        // SAFETY: this error keeps the memory of its origin, and that keeps its root's.
+        let node = unsafe { &*root.origin().as_ptr() };
+        match root.by() {
+            By::Deadline => node.deadline_cause(),
+            By::Call | By::GuardDropped | By::GraceOver => node.ended()?.cause.as_ref(),
+        }
+    }
+
+    /// Who ended it, where and when.
+    ///
+    /// ```
+    /// use purview::{By, Context};
+    /// let (ctx, guard) = Context::background().with_cancel();
+    /// drop(guard);
+    /// let err = ctx.err().expect("done");
+    /// assert_eq!(err.origin().by(), By::GuardDropped);
+    /// assert_eq!(err.origin().location().file(), file!());
+    /// ```
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0
+    }
+
+    /// Finds a context's error in an error chain: `err` itself, or anything that [`source`](std::error::Error::source)
+    /// leads to, also behind an [`io::Error`].
+    ///
+    /// ```
+    /// use purview::{Context, Error};
+    /// use std::io;
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// cancel.cancel();
+    /// let wrapped = io::Error::from(ctx.err().expect("done"));
+    /// assert!(Error::find(&wrapped).is_some_and(Error::is_canceled));
+    /// assert!(Error::find(&io::Error::other("something else")).is_none());
+    /// ```
+    #[must_use]
+    pub fn find<'a>(err: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+        let mut link = err;
+        loop {
+            if let Some(found) = link.downcast_ref::<Error>() {
+                return Some(found);
+            }
+            // An io::Error's source is its content's source: the content itself has to be asked for.
+            let content = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            link = match content {
+                Some(content) => content,
+                None => link.source()?,
+            };
+        }
+    }
+
+    fn root(&self) -> Ending {
+        self.0.root()
+    }
+}
+
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        // SAFETY: this error keeps it.
+        unsafe { self.0.0.origin().as_ref() }.keep_memory();
+        Error(Origin(self.0.0))
+    }
+}
+
+impl Drop for Error {
+    fn drop(&mut self) {
+        // SAFETY: the count that this error holds is given up. Only nodes on the heap end.
+        unsafe { Node::release_memory(self.0.0.origin()) };
+    }
+}
+
+// SAFETY: a counted pointer to what may be shared.
+unsafe impl Send for Error {}
+// SAFETY: as above.
+unsafe impl Sync for Error {}
+impl std::panic::UnwindSafe for Error {}
+impl std::panic::RefUnwindSafe for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind() {
+            ErrorKind::Canceled => "context canceled",
+            ErrorKind::DeadlineExceeded => "context deadline exceeded",
+        })?;
+        match self.cause() {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind())
+            .field("cause", &self.cause())
+            .field("origin", self.origin())
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause().map(|cause| &**cause as _)
+    }
+}
+
+/// [`TimedOut`](io::ErrorKind::TimedOut) for a deadline, [`Other`](io::ErrorKind::Other) for a cancellation. Never
+/// `Interrupted`: std's loops try again on that.
+impl From<Error> for io::Error {
+    fn from(err: Error) -> Self {
+        let kind = match err.kind() {
+            ErrorKind::DeadlineExceeded => io::ErrorKind::TimedOut,
+            ErrorKind::Canceled => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, err)
+    }
+}
+
+/// The two ways in which a context ends.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Somebody canceled it, or an ancestor.
+    Canceled,
+    /// Its deadline passed, or an ancestor's.
+    DeadlineExceeded,
+}
+
+/// By what means a context ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum By {
+    /// A call of `cancel` or `cancel_with`.
+    Call = 0,
+    /// Its guard was dropped.
+    GuardDropped = 1,
+    /// Its deadline passed.
+    Deadline = 2,
+    /// Its parent had ended, and the grace since then ran out. Kind, cause, context and place are those of the parent's
+    /// end; the instant is that at which the grace was over.
+    GraceOver = 3,
+}
+
+impl By {
+    pub(crate) fn from_bits(bits: usize) -> By {
+        match bits {
+            0 => By::Call,
+            1 => By::GuardDropped,
+            2 => By::Deadline,
+            _ => By::GraceOver,
+        }
+    }
+}
+
+/// Who ended a context, where and when. Part of an [`Error`].
+///
+/// ```
+/// use purview::{By, Context};
+/// use std::time::Duration;
+///
+/// let (request, _guard) = Context::background().derive().name("request").timeout(Duration::ZERO).build();
+/// let (query, _guard) = request.with_cancel();
+/// let err = query.err().expect("done");
+/// let origin = err.origin();
+/// assert_eq!(origin.context(), request.id()); // not the query: its parent's deadline
+/// assert_eq!(origin.name(), Some("request"));
+/// assert_eq!(origin.by(), By::Deadline);
+/// assert_eq!(origin.location().file(), file!()); // where the deadline was set
+/// assert_eq!(Some(origin.at()), request.deadline());
+/// ```
+#[repr(transparent)]
+pub struct Origin(Ending);
+
+impl Origin {
+    /// The context at which it began: the one that was canceled or whose deadline passed, perhaps an ancestor.
+    #[must_use]
+    pub fn context(&self) -> ContextId {
+        self.began().head().id
+    }
+
+    /// The name of that context.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        self.began().name
+    }
+
+    /// Where: the call of `cancel`; where the context was derived, if its guard was dropped or its deadline passed.
+    #[must_use]
+    pub fn location(&self) -> &'static Location<'static> {
+        let node = self.began();
+        match self.root().by() {
+            By::Call | By::GuardDropped => node.ended().map_or(node.head().place, |ended| ended.place),
+            By::Deadline | By::GraceOver => node.head().place,
+        }
+    }
+
+    /// When. For a deadline: the deadline itself, however much later it was noticed.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        let node = self.node();
+        let at = match self.0.by() {
+            By::Call | By::GuardDropped => node.ended().map(|ended| ended.at),
+            By::Deadline => Some(node.fixed()),
+            By::GraceOver => Some(node.graced()),
+        };
+        // What is further away than the platform's clock can tell is told as the epoch of this process.
+        at.and_then(Tick::to_instant).unwrap_or_else(|| {
+            Tick::from_nanos(0).to_instant().unwrap_or_else(Instant::now)
+        })
+    }
+
+    /// By what means.
+    #[must_use]
+    pub fn by(&self) -> By {
+        self.0.by()
+    }
+
+    /// The node that ended, of the context that the error was taken from or an ancestor.
+    fn node(&self) -> &Node {
+        // SAFETY: the error that this is part of keeps its memory.
+        unsafe { &*self.0.origin().as_ptr() }
+    }
+
+    /// Where it began: behind a grace that ran out, its parent's end.
+    fn root(&self) -> Ending {
+        match self.0.by() {
+            By::Call | By::GuardDropped | By::Deadline => self.0,
+            By::GraceOver => self.node().root().unwrap_or(self.0),
+        }
+    }
+
+    fn began(&self) -> &Node {
+        // SAFETY: the node keeps its root's memory, and this error the node's.
+        unsafe { &*self.root().origin().as_ptr() }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("context", &self.context())
+            .field("name", &self.name())
+            .field("location", &format_args!("{}", self.location()))
+            .field("at", &self.at())
+            .field("by", &self.by())
+            .finish()
+    }
+}
+
+impl Node {
+    /// The end of the parent that its grace followed.
+    pub(crate) fn root(&self) -> Option<Ending> {
+        NonNull::new(self.root.load(Ordering::Acquire)).map(Ending::from_word)
+    }
+}
+
+/// What a canceler gives as the reason: any error, or a text. Shared, and handed down as it is.
+///
+/// ```
+/// use purview::Cause;
+/// use std::io;
+///
+/// let cause = Cause::from("too much load");
+/// assert_eq!(cause.to_string(), "too much load");
+/// let cause = Cause::from(io::Error::other("disk full"));
+/// assert!(cause.downcast_ref::<io::Error>().is_some()); // it is an error, and keeps its type
+/// ```
+#[derive(Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Cause {
+    fn from(cause: E) -> Self {
+        Cause(cause.into().into())
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

@@ -1,0 +1,144 @@
+//! Looking at contexts from outside: ids, counts, and an observer that hears of every context in the process.
+//!
+//! Where nobody observes, all it costs is one relaxed load of a word that never changes, at a derive, an end and a drop;
+//! a poll costs nothing. An observer is called with no lock held, on whatever thread the thing happens, so it may call
+//! anything of ours; a snapshot of the live tree is a collector's business: it hears of each context, with its parent, when
+//! it is derived, and of each end and each drop, and keeps what it wants to show.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Context;
+use crate::error::Error;
+
+/// A context's number: unique in the process, in the order of derivation.
+///
+/// ```
+/// use purview::Context;
+/// let (a, _guard) = Context::background().with_cancel();
+/// let (b, _guard) = Context::background().with_cancel();
+/// assert_ne!(a.id(), b.id());
+/// assert_eq!(a.id(), a.clone().id()); // handles of one context
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextId(u64);
+
+impl ContextId {
+    pub(crate) const BACKGROUND: ContextId = ContextId(1);
+    pub(crate) const TODO: ContextId = ContextId(2);
+
+    pub(crate) fn next() -> ContextId {
+        static NEXT: AtomicU64 = AtomicU64::new(3);
+        ContextId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ContextId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl fmt::Debug for ContextId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContextId({})", self.0)
+    }
+}
+
+/// What is registered at a context. Exact when nothing happens meanwhile.
+///
+/// ```
+/// use purview::Context;
+/// let (ctx, _guard) = Context::background().with_cancel();
+/// let (_child, _guard) = ctx.with_cancel();
+/// let _callback = ctx.on_done(|_| {});
+/// assert_eq!(ctx.statistics().children(), 1);
+/// assert_eq!(ctx.statistics().callbacks(), 1);
+/// assert_eq!(ctx.statistics().waiters(), 0);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statistics {
+    pub(crate) counts: [usize; 3],
+}
+
+impl Statistics {
+    /// Live contexts derived from this one (through value layers, if any), which its end will end. Zero at a root, which
+    /// never ends and so keeps no list.
+    #[must_use]
+    pub fn children(&self) -> usize {
+        self.counts[0]
+    }
+
+    /// Tasks and threads that wait for this context.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.counts[1]
+    }
+
+    /// Callbacks registered at this context that have not been called.
+    #[must_use]
+    pub fn callbacks(&self) -> usize {
+        self.counts[2]
+    }
+}
+
+/// Hears of every context in the process. Called with no lock held, on the thread where it happens.
+///
+/// A panic in an observer is a panic of the operation it observes.
+///
+/// ```
+/// use purview::observe::{Observer, install};
+/// use purview::{Context, ContextId, Error};
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// static DERIVED: AtomicUsize = AtomicUsize::new(0);
+///
+/// struct Counter;
+/// impl Observer for Counter {
+///     fn derived(&self, _ctx: &Context, _parent: ContextId) {
+///         DERIVED.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// assert!(install(Box::new(Counter)).is_ok(), "the first in this process");
+/// let (_ctx, _guard) = Context::background().with_cancel();
+/// assert_eq!(DERIVED.load(Ordering::Relaxed), 1);
+/// ```
+pub trait Observer: Send + Sync {
+    /// `ctx` was derived from `parent`.
+    fn derived(&self, ctx: &Context, parent: ContextId) {
+        let _ = (ctx, parent);
+    }
+
+    /// `ctx` ended. Called when its subtree has been marked, before its waiters are woken. A context whose deadline passed
+    /// while nobody watched is reported when somebody takes note: an ancestor's end, its guard, or its drop.
+    fn done(&self, ctx: ContextId, error: &Error) {
+        let _ = (ctx, error);
+    }
+
+    /// The last handle of `ctx` is gone.
+    fn dropped(&self, ctx: ContextId) {
+        let _ = ctx;
+    }
+}
+
+static OBSERVER: OnceLock<Box<dyn Observer>> = OnceLock::new();
+
+/// Installs the process's observer, for good.
+///
+/// # Errors
+/// Hands the observer back where there is one already.
+pub fn install(observer: Box<dyn Observer>) -> Result<(), Box<dyn Observer>> {
+    OBSERVER.set(observer)
+}
+
+/// The observer, if there is one.
+#[inline]
+pub(crate) fn observer() -> Option<&'static dyn Observer> {
+    OBSERVER.get().map(|observer| &**observer)
+}

@@ -1,0 +1,56 @@
+//! A thread is just another waker: blocking is a loop over `poll`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context as Task, Poll, Wake, Waker};
+
+/// What a thread sleeps on. Not `thread::park`: its one token may be somebody else's, and taking it would be their lost
+/// wake-up.
+#[derive(Default)]
+struct Parker {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Parker {
+    fn park(&self) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        while !std::mem::take(&mut *woken) {
+            woken = self.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+}
+
+/// Runs `future` on this thread, which sleeps while it is pending.
+pub(crate) fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    thread_local! {
+        /// Made once a thread, so that waiting allocates nothing. A wake-up that comes late, from an earlier wait, makes
+        /// the next one look once too often.
+        static PARKER: (Arc<Parker>, Waker) = new_parker();
+    }
+    fn new_parker() -> (Arc<Parker>, Waker) {
+        let parker = Arc::new(Parker::default());
+        (Arc::clone(&parker), Waker::from(parker))
+    }
+    // A thread that is being torn down has no thread-locals any more.
+    let (parker, waker) = PARKER.try_with(Clone::clone).unwrap_or_else(|_| new_parker());
+    let mut task = Task::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
+            return output;
+        }
+        parker.park();
+    }
+}

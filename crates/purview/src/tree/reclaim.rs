@@ -1,0 +1,105 @@
+//! What happens when the last handle of a context goes: it leaves its parent and the timer, drops its values, and gives its
+//! parent's handle up, which may be the last of that one. A loop, not recursion: chains may be a million long (C13).
+#![expect(unsafe_code, reason = "frees what nobody can reach any more")]
+
+use std::ptr::NonNull;
+
+use crate::error::Error;
+use crate::state::Done;
+use crate::sync::{Ordering, fence};
+use crate::value;
+
+use super::{Head, Node, Panics};
+
+/// A context whose last handle is gone. To be reclaimed where it is allowed to run the user's code.
+#[must_use]
+pub(crate) struct Dead(NonNull<Head>);
+
+// SAFETY: what it points at is `Send`, and nobody else's.
+unsafe impl Send for Dead {}
+
+impl Dead {
+    /// Gives a handle up; Some if it was the last.
+    ///
+    /// # Safety
+    /// The caller has a count of `head`, and gives it up.
+    pub(super) unsafe fn release(head: NonNull<Head>) -> Option<Dead> {
+        // SAFETY: the count that is given up keeps it so far.
+        let context = unsafe { head.as_ref() };
+        // Release: what this handle's user did happens before the reclaim. Pairs with the fence.
+        if !context.is_counted() || context.strong.fetch_sub(1, Ordering::Release) != 1 {
+            return None;
+        }
+        fence(Ordering::Acquire);
+        Some(Dead(head))
+    }
+
+    /// Frees the context, and its ancestors as far as this was what kept them.
+    pub(crate) fn reclaim(self, panics: &mut Panics) {
+        let mut next = Some(self);
+        let mut others = Vec::new(); // further parents of merged contexts
+        while let Some(dead) = next.take() {
+            let parent = dead.free(&mut others, panics);
+            // SAFETY: the counts that the freed context had.
+            next = parent.and_then(|parent| unsafe { Dead::release(parent) });
+            while next.is_none() {
+                let Some(parent) = others.pop() else { break };
+                // SAFETY: as above.
+                next = unsafe { Dead::release(parent) };
+            }
+        }
+    }
+
+    /// Frees this one; its parents' counts are the caller's now.
+    fn free(self, others: &mut Vec<NonNull<Head>>, panics: &mut Panics) -> Option<NonNull<Head>> {
+        let head = self.0;
+        // SAFETY: nobody else can reach it but by a list or a heap, which only look at its count and its fixed fields; so a
+        // shared reference, until it is out of those.
+        let context = unsafe { head.as_ref() };
+        let id = context.id;
+        let parent = context.parent;
+        if let Some(free) = context.free_layer {
+            // SAFETY: made for this layer. A value that panics in its drop does not keep the layer from being freed.
+            panics.catch(|| unsafe { free(head) });
+            note_dropped(id, panics);
+            return parent;
+        }
+        let node = head.cast::<Node>();
+        // SAFETY: a head without `free_layer` is a node's.
+        let context = unsafe { node.as_ref() };
+        context.unlink();
+        context.disarm();
+        if let (Some(observer), Some(done)) = (crate::observe::observer(), context.state.done()) {
+            if !done.is_claimed() {
+                panics.catch(|| observer.done(id, &Error::new(Done::ending(done))));
+            }
+        }
+        note_dropped(id, panics);
+        let mut own = context.head.values;
+        for _ in 0..context.own_values {
+            let Some(link) = own else { break };
+            // SAFETY: a link of this node's own, in front of its parent's.
+            own = unsafe { value::next(link) };
+            // SAFETY: as above, and nobody looks any more.
+            panics.catch(|| unsafe { value::free_boxed(link) });
+        }
+        // SAFETY: out of all lists, it is this call's alone but for errors, which look at other fields.
+        let merged = unsafe { (&mut (*node.as_ptr()).merged).take() };
+        // SAFETY: as above.
+        let manual = unsafe { (&mut (*node.as_ptr()).manual).take() };
+        let parent = parent.filter(|_| merged.is_none());
+        for link in merged.into_iter().flatten() {
+            others.extend(link.parent.map(super::Ref::into_raw));
+        }
+        drop(manual);
+        // SAFETY: the count that all handles together had. A cause that panics in its drop is caught.
+        panics.catch(|| unsafe { Node::release_memory(node) });
+        parent
+    }
+}
+
+fn note_dropped(id: crate::ContextId, panics: &mut Panics) {
+    if let Some(observer) = crate::observe::observer() {
+        panics.catch(|| observer.dropped(id));
+    }
+}

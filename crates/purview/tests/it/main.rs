@@ -1,0 +1,20 @@
+//! Behaviour, through the public API. A module a topic; names say what holds; C-numbers cite the promises of the crate's
+//! documentation ("What a context promises").
+#![expect(missing_docs, reason = "tests are named after what they show")]
+
+mod building;
+mod callbacks;
+mod canceling;
+mod causes;
+mod clocks;
+mod deadlines;
+mod detaching;
+mod golang;
+mod input;
+mod memory;
+mod observing;
+mod reentry;
+mod support;
+mod types;
+mod values;
+mod waiting;
