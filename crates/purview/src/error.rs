@@ -171,13 +171,6 @@ impl Drop for Error {
     }
 }
 
-// SAFETY: a counted pointer to what may be shared.
-unsafe impl Send for Error {}
-// SAFETY: as above.
-unsafe impl Sync for Error {}
-impl std::panic::UnwindSafe for Error {}
-impl std::panic::RefUnwindSafe for Error {}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind() {
@@ -337,6 +330,13 @@ impl Origin {
         unsafe { &*self.root().origin().as_ptr() }
     }
 }
+
+// SAFETY: a pointer to what may be shared, counted by the error that this is part of.
+unsafe impl Send for Origin {}
+// SAFETY: as above.
+unsafe impl Sync for Origin {}
+impl std::panic::UnwindSafe for Origin {}
+impl std::panic::RefUnwindSafe for Origin {}
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

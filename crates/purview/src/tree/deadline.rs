@@ -11,6 +11,7 @@
 //! cancel makes it earlier, that is [handed down](Node::lower) to the nodes below for which it binds now.
 #![expect(unsafe_code, reason = "owners and roots are ancestors, which the strong pointers up keep")]
 
+use std::collections::HashSet;
 use std::ptr::NonNull;
 
 use crate::clock::Tick;
@@ -195,9 +196,14 @@ impl Node {
             return;
         }
         let mut todo = Vec::new();
+        let mut seen = HashSet::new(); // merged contexts are come to by every parent
         self.collect_children(&mut todo);
         while let Some((child, source)) = todo.pop() {
             let node = child.scope();
+            if !seen.insert((child.node(), source)) {
+                panics.release(child);
+                continue;
+            }
             // SAFETY: an ancestor of the child.
             let source = unsafe { source.as_ref() };
             let lowered = match node.grace {
@@ -224,14 +230,13 @@ impl Node {
         })
     }
 
-    /// Makes `owner` this node's, if its limit is earlier than that of the present one.
+    /// Makes `owner` this node's, if its limit is earlier than that of the present one. True if it is this node's now.
     pub(super) fn adopt_owner(&self, owner: &Node) -> bool {
         let _lists = self.lists(); // a derive reads the owner under this lock, and so misses neither it nor the hand-down
-        let earlier = owner.limit() < self.deadline();
-        if earlier {
+        if owner.limit() < self.deadline() {
             self.owner.store(owner.head.scope.as_ptr(), Ordering::Release);
         }
-        earlier
+        self.owner().is_some_and(|own| std::ptr::eq(own, owner))
     }
 
     /// Adds the children, each with the node whose deadline binds here.

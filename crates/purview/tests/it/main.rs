@@ -1,6 +1,5 @@
 //! Behaviour, through the public API. A module a topic; names say what holds; C-numbers cite the promises of the crate's
 //! documentation ("What a context promises").
-#![expect(missing_docs, reason = "tests are named after what they show")]
 
 mod building;
 mod callbacks;
