@@ -4,13 +4,13 @@ use std::fmt;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use crate::Context;
 use crate::clock::Tick;
 use crate::error::Cause;
 use crate::guard::CancelGuard;
 use crate::key::Key;
 use crate::tree::{Kind, Plan};
 use crate::value::Boxed;
-use crate::Context;
 
 /// What a child is to be, made by [`Context::derive`]. The order of the calls does not matter.
 ///

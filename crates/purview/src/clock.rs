@@ -3,7 +3,10 @@
 //! An instant is a [`Tick`]: nanoseconds since one instant that the whole process shares, whichever clock it was read
 //! from. 64 bits hold 292 years to either side; what is further away is [never](Tick::NEVER), or longer ago than anybody
 //! can tell. One shared epoch means that an error can say when it happened after its tree, and its clock, are gone.
-#![expect(unsafe_code, reason = "a node names its manual clock by a pointer that its root keeps alive")]
+#![expect(
+    unsafe_code,
+    reason = "a node names its manual clock by a pointer that its root keeps alive"
+)]
 
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
@@ -88,8 +91,9 @@ impl Clock {
         Clock(Some(NonNull::from(&**clock)))
     }
 
+    /// Whether deadlines are armed from the start, and decide whenever they are reached (C18).
     pub(crate) fn is_manual(self) -> bool {
-        self.0.is_some()
+        self.get().is_some_and(|manual| manual.arms_at_once)
     }
 
     fn get(&self) -> Option<&Manual> {
@@ -119,14 +123,17 @@ pub(crate) struct Manual {
     now: AtomicI64,
     /// How far the advances begun so far will go. Guarded by the heap's lock as to who adds what.
     goal: AtomicI64,
+    /// False only in models of the system's clock, whose deadlines are armed by the first waiter.
+    arms_at_once: bool,
     heap: Mutex<Heap>,
 }
 
 impl Manual {
-    pub(crate) fn new() -> Arc<Manual> {
+    pub(crate) fn new(arms_at_once: bool) -> Arc<Manual> {
         let now = Tick::from_instant(Instant::now()).nanos();
         let heap = Mutex::new(Heap::new());
-        Arc::new(Manual { now: AtomicI64::new(now), goal: AtomicI64::new(now), heap })
+        let (now, goal) = (AtomicI64::new(now), AtomicI64::new(now));
+        Arc::new(Manual { now, goal, arms_at_once, heap })
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -160,7 +167,11 @@ impl Manual {
         loop {
             let due = {
                 let mut heap = lock(&self.heap);
-                let Some(at) = heap.earliest().filter(|at| *at <= goal) else { break };
+                let Some(at) = heap.earliest().filter(|at| *at <= goal) else {
+                    // Under the lock: who enters something afterwards sees the new time, and need not be come to.
+                    self.now.fetch_max(goal.nanos(), Ordering::AcqRel);
+                    break;
+                };
                 self.now.fetch_max(at.nanos(), Ordering::AcqRel);
                 heap.pop()
             };
@@ -170,8 +181,6 @@ impl Manual {
                 None => {}
             }
         }
-        self.now.fetch_max(goal.nanos(), Ordering::AcqRel);
         panics.resume();
     }
 }
-

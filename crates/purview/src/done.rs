@@ -7,13 +7,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
+use crate::Context;
 use crate::clock::Tick;
 use crate::error::Error;
 use crate::park::block_on;
 use crate::sleep::Alarm;
 use crate::tree::Node;
 use crate::waiter::{Waiter, Who};
-use crate::Context;
 
 /// The future of a context's end, made by [`Context::done`] and [`Context::into_done`].
 ///

@@ -285,7 +285,9 @@ impl Origin {
     pub fn location(&self) -> &'static Location<'static> {
         let node = self.began();
         match self.root().by() {
-            By::Call | By::GuardDropped => node.ended().map_or(node.head().place, |ended| ended.place),
+            By::Call | By::GuardDropped => {
+                node.ended().map_or(node.head().place, |ended| ended.place)
+            }
             By::Deadline | By::GraceOver => node.head().place,
         }
     }
@@ -300,9 +302,8 @@ impl Origin {
             By::GraceOver => Some(node.graced()),
         };
         // What is further away than the platform's clock can tell is told as the epoch of this process.
-        at.and_then(Tick::to_instant).unwrap_or_else(|| {
-            Tick::from_nanos(0).to_instant().unwrap_or_else(Instant::now)
-        })
+        at.and_then(Tick::to_instant)
+            .unwrap_or_else(|| Tick::from_nanos(0).to_instant().unwrap_or_else(Instant::now))
     }
 
     /// By what means.

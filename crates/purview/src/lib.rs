@@ -10,6 +10,8 @@ mod error;
 mod guard;
 mod key;
 mod list;
+#[cfg(all(test, purview_loom))]
+mod models;
 pub mod observe;
 mod on_done;
 mod park;

@@ -8,7 +8,10 @@
 //! - **I2** A link is in at most one list, and does not move while it is in one.
 //! - **I3** `linked` goes from true to false as the last thing that unlinking does to the link, with Release. Who sees
 //!   false with Acquire owns the link's memory again without taking the lock.
-#![expect(unsafe_code, reason = "an intrusive list is raw pointers by nature; all of them are here")]
+#![expect(
+    unsafe_code,
+    reason = "an intrusive list is raw pointers by nature; all of them are here"
+)]
 
 use std::ptr;
 
@@ -47,13 +50,15 @@ impl<T> Link<T> {
         self.linked.load(Ordering::Acquire)
     }
 
-    /// Runs `access` on the fields.
+    /// Runs `access` on the fields of `link`.
     ///
     /// # Safety
-    /// The caller holds the list's lock, or has the link for itself (I1).
-    unsafe fn fields<R>(&self, access: impl FnOnce(&mut Fields<T>) -> R) -> R {
+    /// The link is valid, and the caller holds its list's lock or has it for itself (I1).
+    unsafe fn fields<R>(link: *const Self, access: impl FnOnce(&mut Fields<T>) -> R) -> R {
+        // SAFETY: valid by the contract above.
+        let link = unsafe { &*link };
         // SAFETY: by the contract above nobody else reads or writes the fields meanwhile.
-        self.fields.with_mut(|fields| access(unsafe { &mut *fields }))
+        link.fields.with_mut(|fields| access(unsafe { &mut *fields }))
     }
 }
 
@@ -87,16 +92,16 @@ impl<T> List<T> {
             std::mem::replace(&mut self.first, link)
         } else {
             // SAFETY: `before` is in this list, whose lock is held.
-            unsafe { (*before).fields(|fields| std::mem::replace(&mut fields.next, link)) }
+            unsafe { Link::fields(before, |fields| std::mem::replace(&mut fields.next, link)) }
         };
         if next.is_null() {
             self.last = link;
         } else {
             // SAFETY: `next` is in this list.
-            unsafe { (*next).fields(|fields| fields.prev = link) };
+            unsafe { Link::fields(next, |fields| fields.prev = link) };
         }
         // SAFETY: the link is in no list yet, so it is the caller's alone.
-        unsafe { link.fields(|fields| *fields = Fields { prev: before, next, item }) };
+        unsafe { Link::fields(link, |fields| *fields = Fields { prev: before, next, item }) };
         link.linked.store(true, Ordering::Relaxed); // published by the lock
     }
 
@@ -109,18 +114,18 @@ impl<T> List<T> {
             return false;
         }
         // SAFETY: it is in this list, whose lock is held.
-        let (prev, next) = unsafe { link.fields(|fields| (fields.prev, fields.next)) };
+        let (prev, next) = unsafe { Link::fields(link, |fields| (fields.prev, fields.next)) };
         if prev.is_null() {
             self.first = next;
         } else {
             // SAFETY: neighbours in this list are valid until they are removed from it.
-            unsafe { (*prev).fields(|fields| fields.next = next) };
+            unsafe { Link::fields(prev, |fields| fields.next = next) };
         }
         if next.is_null() {
             self.last = prev;
         } else {
             // SAFETY: as above.
-            unsafe { (*next).fields(|fields| fields.prev = prev) };
+            unsafe { Link::fields(next, |fields| fields.prev = prev) };
         }
         link.linked.store(false, Ordering::Release); // I3: the last touch
         true
@@ -132,7 +137,7 @@ impl<T> List<T> {
             // SAFETY: a non-null `first` is in this list.
             let link = unsafe { self.first.as_ref()? };
             // SAFETY: its lock is held.
-            let item = unsafe { link.fields(|fields| fields.item) };
+            let item = unsafe { Link::fields(link, |fields| fields.item) };
             // SAFETY: it is in this list.
             unsafe { self.remove(link) };
             if !item.is_null() {
@@ -154,7 +159,7 @@ impl<T> List<T> {
     /// `cursor` is in this list.
     pub(crate) unsafe fn iter_after(&self, cursor: &Link<T>) -> Iter<'_, T> {
         // SAFETY: the lock is held.
-        let next = unsafe { cursor.fields(|fields| fields.next) };
+        let next = unsafe { Link::fields(cursor, |fields| fields.next) };
         Iter { next, list: std::marker::PhantomData }
     }
 
@@ -165,10 +170,9 @@ impl<T> List<T> {
     /// `link` is in this list and `cursor` in this list or in none; the cursor is removed before it goes.
     pub(crate) unsafe fn move_cursor_after(&mut self, link: *const Link<T>, cursor: &Link<T>) {
         // SAFETY: by the contract above; a cursor never is its own `link`.
-        unsafe {
-            self.remove(cursor);
-            self.insert(link, cursor, ptr::null());
-        }
+        unsafe { self.remove(cursor) };
+        // SAFETY: as above.
+        unsafe { self.insert(link, cursor, ptr::null()) };
     }
 }
 
@@ -183,8 +187,11 @@ impl<T> Iterator for Iter<'_, T> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let link = self.next;
-            // SAFETY: a non-null `next` is in the list, whose lock the borrow stands for.
-            let (next, item) = unsafe { link.as_ref()?.fields(|fields| (fields.next, fields.item)) };
+            if link.is_null() {
+                return None;
+            }
+            // SAFETY: not null, so in the list, whose lock the borrow stands for.
+            let (next, item) = unsafe { Link::fields(link, |fields| (fields.next, fields.item)) };
             self.next = next;
             if !item.is_null() {
                 return Some((link, item));

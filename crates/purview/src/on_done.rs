@@ -30,7 +30,8 @@ impl OnDone {
     pub(crate) fn new(context: &Context, f: impl FnOnce(&Error) + Send + 'static) -> OnDone {
         let node = context.scope();
         let callback = Arc::new(Callback::new(Box::new(f)));
-        let registration = OnDone { context: context.clone(), callback: Some(Arc::clone(&callback)) };
+        let registration =
+            OnDone { context: context.clone(), callback: Some(Arc::clone(&callback)) };
         if let Some(ending) = node.ending() {
             callback.call(&Error::new(ending));
         } else if node.can_be_done() {
@@ -200,9 +201,10 @@ impl Callback {
     }
 
     fn keep(&self, context: &Context) {
+        let context = context.clone(); // dropped again, where it is too late, after unlocking
         let mut call = self.call_state();
         if matches!(call.phase, Phase::Waiting(_)) {
-            call.kept = Some(context.clone());
+            call.kept = Some(context);
         }
     }
 

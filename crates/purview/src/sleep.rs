@@ -1,5 +1,8 @@
 //! Sleeping until a time or until the context ends, whichever is first.
-#![expect(unsafe_code, reason = "an alarm's entry is pinned with its future, and ordered by pointer")]
+#![expect(
+    unsafe_code,
+    reason = "an alarm's entry is pinned with its future, and ordered by pointer"
+)]
 
 use std::fmt;
 use std::future::Future;
@@ -83,9 +86,9 @@ impl Alarm {
         let sequence = *this.sequence.get_or_insert_with(|| ContextId::next().number());
         let target = Target::Alarm(Some(task.waker().clone()));
         // SAFETY: pinned, and taken out when it is dropped (T2).
-        let old = this.clock.with_heap(|heap| unsafe {
-            heap.insert(&this.entry, this.at, sequence, target)
-        });
+        let old = this
+            .clock
+            .with_heap(|heap| unsafe { heap.insert(&this.entry, this.at, sequence, target) });
         drop(old); // an old waker: nothing is locked
         // A manual clock may have been advanced past it meanwhile, and does not come by again.
         if this.clock.now() >= this.at { Poll::Ready(()) } else { Poll::Pending }

@@ -38,7 +38,13 @@ impl ManualClock {
     /// ```
     #[must_use]
     pub fn new() -> Self {
-        ManualClock(Manual::new())
+        ManualClock(Manual::new(true))
+    }
+
+    /// A model of the system's clock: deadlines are armed by the first waiter only.
+    #[cfg(all(test, purview_loom))]
+    pub(crate) fn like_the_systems() -> Self {
+        ManualClock(Manual::new(false))
     }
 
     /// Makes a root on this clock: never done, no deadline, no values.
@@ -101,7 +107,11 @@ impl ManualClock {
     #[must_use]
     pub fn now(&self) -> Instant {
         // A manual clock stops short of what cannot be told.
-        self.0.now().to_instant().or_else(|| Tick::from_nanos(0).to_instant()).unwrap_or_else(Instant::now)
+        self.0
+            .now()
+            .to_instant()
+            .or_else(|| Tick::from_nanos(0).to_instant())
+            .unwrap_or_else(Instant::now)
     }
 }
 

@@ -11,7 +11,10 @@
 //! A binary heap with each entry's place noted in the entry takes O(log n) to insert and to remove, allocates nothing once
 //! it has grown, and is exact to the nanosecond; 1 ms slots, as tokio's wheel has, cost 1 ms of lateness.
 //! Whether a hierarchical wheel pays at a million deadlines is a matter for the benchmarks.
-#![expect(unsafe_code, reason = "an entry's fields are guarded by the lock of the heap that it is in")]
+#![expect(
+    unsafe_code,
+    reason = "an entry's fields are guarded by the lock of the heap that it is in"
+)]
 
 pub(crate) mod driver;
 pub(crate) mod heap;

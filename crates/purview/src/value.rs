@@ -210,8 +210,10 @@ impl Drop for Boxed {
 /// # Safety
 /// The link was made as a [`Boxed`], and nobody uses it any more.
 pub(crate) unsafe fn free_boxed(link: ValueRef) {
-    // SAFETY: `free` was made for the type that it holds.
-    unsafe { (link.as_ref().free)(link) };
+    // SAFETY: by the contract.
+    let free = unsafe { link.as_ref() }.free;
+    // SAFETY: made for the type that it holds.
+    unsafe { free(link) };
 }
 
 /// The link outward of `link`.
@@ -228,8 +230,10 @@ pub(crate) unsafe fn next(link: ValueRef) -> Option<ValueRef> {
 /// # Safety
 /// The link is valid.
 pub(crate) unsafe fn describe_link(link: ValueRef, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    // SAFETY: `describe` was made for the type that it holds.
-    unsafe { (link.as_ref().describe)(link, f) }
+    // SAFETY: by the contract.
+    let describe = unsafe { link.as_ref() }.describe;
+    // SAFETY: made for the type that it holds.
+    unsafe { describe(link, f) }
 }
 
 unsafe fn describe<T: 'static>(link: ValueRef, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,10 @@
 //!   linked and after it is unlinked.
 //! - **W2** A waiter does not move or go while it is linked: it lies in a pinned future, or in a callback whose count the
 //!   list shares.
-#![expect(unsafe_code, reason = "a waiter's fields are guarded by the lock of the node it waits at")]
+#![expect(
+    unsafe_code,
+    reason = "a waiter's fields are guarded by the lock of the node it waits at"
+)]
 
 use std::marker::PhantomPinned;
 use std::task::Waker;

@@ -40,7 +40,13 @@ impl Heap {
     ///
     /// # Safety
     /// The entry stays where it is until it is [removed](Self::remove) or [popped](Self::pop) (T2).
-    pub(crate) unsafe fn insert(&mut self, entry: &Entry, at: Tick, sequence: u64, target: Target) -> Target {
+    pub(crate) unsafe fn insert(
+        &mut self,
+        entry: &Entry,
+        at: Tick,
+        sequence: u64,
+        target: Target,
+    ) -> Target {
         // SAFETY: `&mut self` is the lock (T1); so are the others below.
         let place = unsafe { entry.fields(|fields| fields.place) };
         let slot = Slot { at, sequence, entry: NonNull::from(entry) };
@@ -100,8 +106,11 @@ impl Heap {
                 break;
             }
             let right = left + 1;
-            let child =
-                if right < self.slots.len() && self.key(right) < self.key(left) { right } else { left };
+            let child = if right < self.slots.len() && self.key(right) < self.key(left) {
+                right
+            } else {
+                left
+            };
             if self.key(place) <= self.key(child) {
                 break;
             }
@@ -117,8 +126,10 @@ impl Heap {
     }
 
     fn note(&mut self, place: usize) {
-        // SAFETY: what is in the heap is valid under its lock (T2), which `&mut self` stands for (T1).
-        unsafe { self.slots[place].entry.as_ref().fields(|fields| fields.place = place) };
+        // SAFETY: what is in the heap is valid under its lock (T2).
+        let entry = unsafe { self.slots[place].entry.as_ref() };
+        // SAFETY: `&mut self` is the lock (T1).
+        unsafe { entry.fields(|fields| fields.place = place) };
     }
 }
 
@@ -152,13 +163,16 @@ mod tests {
                 }
             } else {
                 // SAFETY: boxed, and alive until the heap is gone.
-                let _ = unsafe { heap.insert(&entries[i], Tick::from_nanos(deadline), i as u64, Target::Nothing) };
+                let _ = unsafe {
+                    heap.insert(&entries[i], Tick::from_nanos(deadline), i as u64, Target::Nothing)
+                };
                 if let Some(old) = at[i].replace(deadline) {
                     model.remove(&(old, i));
                 }
                 model.insert((deadline, i), ());
             }
-            let first = model.first_key_value().map(|((deadline, _), ())| Tick::from_nanos(*deadline));
+            let first =
+                model.first_key_value().map(|((deadline, _), ())| Tick::from_nanos(*deadline));
             assert_eq!(heap.earliest(), first);
         }
         let mut order = Vec::new();

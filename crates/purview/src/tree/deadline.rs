@@ -9,7 +9,10 @@
 //!
 //! A grace's deadline is known only when its parent ends: until then it is the parent's own plus the grace (C15). When a
 //! cancel makes it earlier, that is [handed down](Node::lower) to the nodes below for which it binds now.
-#![expect(unsafe_code, reason = "owners and roots are ancestors, which the strong pointers up keep")]
+#![expect(
+    unsafe_code,
+    reason = "owners and roots are ancestors, which the strong pointers up keep"
+)]
 
 use std::collections::HashSet;
 use std::ptr::NonNull;
@@ -82,7 +85,11 @@ impl Node {
             // SAFETY: an ancestor, kept by this node.
             unsafe { root.origin().as_ref() }.keep_memory();
             let null = std::ptr::null_mut();
-            if self.root.compare_exchange(null, root.word(), Ordering::AcqRel, Ordering::Acquire).is_err() {
+            if self
+                .root
+                .compare_exchange(null, root.word(), Ordering::AcqRel, Ordering::Acquire)
+                .is_err()
+            {
                 // SAFETY: the count that was just taken.
                 unsafe { Node::release_memory(root.origin()) };
             }
@@ -94,7 +101,9 @@ impl Node {
     fn find_root(&self) -> Ending {
         let mut grace = self;
         loop {
-            let Some(parent) = grace.above() else { return Ending::new(self.head.scope, By::Deadline) };
+            let Some(parent) = grace.above() else {
+                return Ending::new(self.head.scope, By::Deadline);
+            };
             if let Some(done) = parent.state.done() {
                 let ending = done.ending();
                 // SAFETY: an ancestor.
@@ -102,7 +111,9 @@ impl Node {
                 return root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending);
             }
             // The parent's time was up before this grace's, though nobody has noted it yet.
-            let Some(owner) = parent.owner() else { return Ending::new(self.head.scope, By::Deadline) };
+            let Some(owner) = parent.owner() else {
+                return Ending::new(self.head.scope, By::Deadline);
+            };
             if owner.grace.is_some() && owner.graced() <= owner.fixed {
                 grace = owner;
                 continue;
@@ -125,7 +136,9 @@ impl Node {
         // SAFETY: this node or an ancestor.
         let origin = unsafe { &*ending.origin().as_ptr() };
         match ending.by() {
-            By::Call | By::GuardDropped => origin.ended().map_or_else(|| self.clock.now(), |ended| ended.at),
+            By::Call | By::GuardDropped => {
+                origin.ended().map_or_else(|| self.clock.now(), |ended| ended.at)
+            }
             By::Deadline => origin.fixed,
             By::GraceOver => origin.graced(),
         }
@@ -134,8 +147,12 @@ impl Node {
     /// Its own deadline, if that had passed at `at` by a clock that anybody could read: then it ended by that, whoever
     /// comes along now. An armed deadline on the system's clock is the timer's to note (C18).
     pub(super) fn own_end_before(&self, at: Tick) -> Option<Ending> {
-        let passed = self.grace.is_none() && self.fixed <= at && self.is_owner() && self.fixed != Tick::NEVER;
-        let told_by_clock = passed && (self.clock.is_manual() || self.state.load() == View::AskClock);
+        let passed = self.grace.is_none()
+            && self.fixed <= at
+            && self.is_owner()
+            && self.fixed != Tick::NEVER;
+        let told_by_clock =
+            passed && (self.clock.is_manual() || self.state.load() == View::AskClock);
         told_by_clock.then(|| Ending::new(self.head.scope, By::Deadline))
     }
 
@@ -243,7 +260,8 @@ impl Node {
     fn collect_children(&self, todo: &mut Vec<(Ref, NonNull<Node>)>) {
         let lists = self.lists();
         let Some(owner) = self.owner() else { return };
-        let children = lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
+        let children =
+            lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
         todo.extend(children.filter_map(Ref::upgrade).map(|child| (child, owner.head.scope)));
     }
 }

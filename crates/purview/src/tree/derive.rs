@@ -72,7 +72,12 @@ impl Ref {
     #[cfg(all(test, purview_loom))]
     #[track_caller]
     pub(crate) fn background() -> Ref {
-        Ref::new(Node::new(Kind::Background, NonNull::dangling(), ContextId::next(), Location::caller()))
+        Ref::new(Node::new(
+            Kind::Background,
+            NonNull::dangling(),
+            ContextId::next(),
+            Location::caller(),
+        ))
     }
 
     #[cfg(all(test, purview_loom))]
@@ -92,8 +97,10 @@ impl Ref {
         node.deadline_cause = plan.deadline_cause;
         node.grace = plan.grace;
         node.own_values = plan.values.len();
-        node.head.values =
-            plan.values.into_iter().fold(self.head().values, |chain, value| Some(value.link(chain)));
+        node.head.values = plan
+            .values
+            .into_iter()
+            .fold(self.head().values, |chain, value| Some(value.link(chain)));
         let child = Ref::new(node);
         let node = child.scope();
 
@@ -148,10 +155,10 @@ impl Ref {
             kind: Kind::Value,
         };
         let layer: *mut Layer<T> = Box::into_raw(Box::new(Layer { head, value }));
-        // SAFETY: made here and nobody else's yet; the chain's first link is the layer's own.
-        unsafe {
-            (*layer).head.values = NonNull::new((&raw mut (*layer).value).cast());
-        }
+        // SAFETY: made here, so a place in the allocation.
+        let first = unsafe { &raw mut (*layer).value };
+        // SAFETY: nobody else's yet; the chain's first link is the layer's own.
+        unsafe { (*layer).head.values = NonNull::new(first.cast()) };
         // SAFETY: not null; a layer begins with its head.
         let layer = Ref(unsafe { NonNull::new_unchecked(layer.cast::<Head>()) });
         layer.announce(self);
@@ -311,7 +318,8 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
         parent.scope().watch();
     }
     let ended = parents.iter().find_map(|parent| parent.scope().ending());
-    let parents = parents.into_iter().map(|parent| Merged { parent: Some(parent), place: Link::new() });
+    let parents =
+        parents.into_iter().map(|parent| Merged { parent: Some(parent), place: Link::new() });
     node.merged = Some(parents.collect());
     let child = Ref::new(node);
     let node = child.scope();

@@ -1,5 +1,8 @@
 //! What every context has, what a node adds, and the counted pointer to either.
-#![expect(unsafe_code, reason = "a context is one word: a counted pointer to a head, static or on the heap")]
+#![expect(
+    unsafe_code,
+    reason = "a context is one word: a counted pointer to a head, static or on the heap"
+)]
 
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -206,7 +209,12 @@ impl Node {
     pub(crate) fn can_be_done(&self) -> bool {
         match self.head.kind {
             Kind::Background | Kind::Todo | Kind::Manual | Kind::WithoutCancel => false,
-            Kind::Cancel | Kind::Timeout | Kind::Deadline | Kind::Grace | Kind::AnyOf | Kind::Value => true,
+            Kind::Cancel
+            | Kind::Timeout
+            | Kind::Deadline
+            | Kind::Grace
+            | Kind::AnyOf
+            | Kind::Value => true,
         }
     }
 
@@ -345,7 +353,12 @@ impl Ref {
         let strong = &unsafe { node.as_ref() }.head.strong;
         let mut count = strong.load(Ordering::Relaxed);
         while count != 0 {
-            match strong.compare_exchange_weak(count, count + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            match strong.compare_exchange_weak(
+                count,
+                count + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(Ref(node.cast())),
                 Err(now) => count = now,
             }

@@ -84,9 +84,9 @@ impl Dead {
             panics.catch(|| unsafe { value::free_boxed(link) });
         }
         // SAFETY: out of all lists, it is this call's alone but for errors, which look at other fields.
-        let merged = unsafe { (&mut (*node.as_ptr()).merged).take() };
+        let merged = unsafe { (*node.as_ptr()).merged.take() };
         // SAFETY: as above.
-        let manual = unsafe { (&mut (*node.as_ptr()).manual).take() };
+        let manual = unsafe { (*node.as_ptr()).manual.take() };
         let parent = parent.filter(|_| merged.is_none());
         for link in merged.into_iter().flatten() {
             others.extend(link.parent.map(super::Ref::into_raw));

@@ -1,5 +1,8 @@
 //! Ending a node and everything below it: note, mark, wake. The steps are told in tree.rs.
-#![expect(unsafe_code, reason = "a sweep follows pointers down, which the lists' locks and the chain's counts keep")]
+#![expect(
+    unsafe_code,
+    reason = "a sweep follows pointers down, which the lists' locks and the chain's counts keep"
+)]
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -34,7 +37,12 @@ pub(crate) enum Wake {
 
 /// Ends a node by a call, unless it has ended. Returns when the subtree is marked, and, to who won, when all in it who
 /// waited have been woken (C7). The first panic among those is resumed here (C32).
-pub(crate) fn cancel(context: &Ref, by: By, cause: Option<Cause>, place: &'static Location<'static>) {
+pub(crate) fn cancel(
+    context: &Ref,
+    by: By,
+    cause: Option<Cause>,
+    place: &'static Location<'static>,
+) {
     let node = context.scope();
     let mut panics = Panics::new();
     let mut cause = cause;
@@ -241,7 +249,9 @@ impl Node {
         let mut lists = self.lists();
         let waiter: *const Waiter = lists.waiters.pop_front()?;
         // SAFETY: it was in the list, whose lock is held; once that is let go, its owner may free it (W2).
-        let who = unsafe { (*waiter).who(|who| std::mem::replace(who, Who::Nobody)) };
+        let waiter = unsafe { &*waiter };
+        // SAFETY: the lock is held (W1).
+        let who = unsafe { waiter.who(|who| std::mem::replace(who, Who::Nobody)) };
         self.count_of(&who).fetch_sub(1, Ordering::Relaxed);
         Some(who)
     }
@@ -288,7 +298,8 @@ fn help(nodes: Vec<Ref>, panics: &mut Panics) {
             if let Some(ending) = node.state.done().map(Done::ending) {
                 let at = node.ended_at(ending);
                 let lists = node.lists();
-                let children = lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
+                let children =
+                    lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
                 // SAFETY: valid under the lock of the list that it is in (I1).
                 let children = children.filter(|child| unsafe { child.as_ref() }.grace.is_none());
                 for child in children.filter_map(Ref::upgrade) {
@@ -384,7 +395,9 @@ fn sort(first: Option<NonNull<Node>>) -> Option<NonNull<Node>> {
     while let Some(head) = rest {
         let mut last = head;
         // SAFETY: in the chain, here and below.
-        while let Some(next) = unsafe { last.as_ref() }.next_in_chain().filter(|next| id(last) < id(*next)) {
+        while let Some(next) =
+            unsafe { last.as_ref() }.next_in_chain().filter(|next| id(last) < id(*next))
+        {
             last = next;
         }
         // SAFETY: as above.
@@ -468,7 +481,9 @@ impl Panics {
 
     /// Where there is no caller: the panic hook has reported them.
     pub(crate) fn forget(self) {
-        self.first.map(discard);
+        if let Some(payload) = self.first {
+            discard(payload);
+        }
     }
 }
 

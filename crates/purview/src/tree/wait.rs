@@ -48,7 +48,8 @@ impl Node {
     pub(crate) fn would_wake(&self, waiter: &Waiter, waker: &std::task::Waker) -> bool {
         let _lists = self.lists();
         // SAFETY: the lock is held (W1). `will_wake` compares two pointers and runs nothing of the user's.
-        let same = unsafe { waiter.who(|who| matches!(who, Who::Task(task) if task.will_wake(waker))) };
+        let same =
+            unsafe { waiter.who(|who| matches!(who, Who::Task(task) if task.will_wake(waker))) };
         same && waiter.link.is_linked()
     }
 

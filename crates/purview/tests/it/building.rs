@@ -62,7 +62,8 @@ fn c35b_reserve_is_nothing_without_a_parents_deadline_and_leaves_that_much_with_
 fn c35b_grace_with_a_deadline_binds_both_and_a_cause_without_one_is_nothing() {
     let clock = ManualClock::new();
     let (parent, guard) = clock.root().with_cancel();
-    let (a, _guard) = parent.derive().grace(5 * SECOND).timeout(60 * SECOND).deadline_cause("deadline").build();
+    let (a, _guard) =
+        parent.derive().grace(5 * SECOND).timeout(60 * SECOND).deadline_cause("deadline").build();
     let (b, _guard) = parent.derive().deadline_cause("nothing").grace(5 * SECOND).build();
     assert_eq!((a.remaining(), b.remaining()), (Some(60 * SECOND), None));
     guard.cancel_with("parent");
@@ -79,10 +80,18 @@ fn c35b_a_plan_that_is_not_built_does_nothing_and_one_node_holds_it_all() {
     let (parent, _guard) = clock.root().with_cancel();
     drop(parent.derive().name("never").timeout(SECOND).value(&USER, 1));
     assert_eq!(parent.statistics().children(), 0);
-    let (ctx, _guard) =
-        parent.derive().name("request").timeout(2 * SECOND).value(&USER, 123).value(&TRACE, "secret").build();
+    let (ctx, _guard) = parent
+        .derive()
+        .name("request")
+        .timeout(2 * SECOND)
+        .value(&USER, 123)
+        .value(&TRACE, "secret")
+        .build();
     assert_eq!(parent.statistics().children(), 1);
     let shown = format!("{ctx:?}");
-    assert_eq!(shown, "Context(manual.cancel.request:timeout(2.00s)+value(trace)+value(user=123), live)");
+    assert_eq!(
+        shown,
+        "Context(manual.cancel.request:timeout(2.00s)+value(trace)+value(user=123), live)"
+    );
     assert_eq!(Context::background().derive().build().0.name(), None);
 }

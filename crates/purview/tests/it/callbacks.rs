@@ -98,8 +98,9 @@ fn c33_a_callback_runs_exactly_once_with_the_error_on_the_thread_that_ended_the_
     let (ctx, guard) = Context::background().with_cancel();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let list = seen.clone();
-    let registration =
-        ctx.on_done(move |err| list.lock().expect("no panic").push((err.to_string(), thread::current().id())));
+    let registration = ctx.on_done(move |err| {
+        list.lock().expect("no panic").push((err.to_string(), thread::current().id()))
+    });
     assert!(seen.lock().expect("no panic").is_empty());
     let canceler = thread::spawn(move || {
         guard.cancel_with("now");
@@ -129,7 +130,10 @@ fn c33_on_a_done_context_it_runs_before_on_done_returns() {
 fn c33_for_a_deadline_it_runs_on_a_thread_kept_for_callbacks() {
     let (said, heard) = mpsc::channel();
     let (ctx, _guard) = Context::background().with_timeout(Duration::from_millis(1));
-    ctx.on_done(move |_| said.send(thread::current().name().map(String::from)).expect("the test waits")).detach();
+    ctx.on_done(move |_| {
+        said.send(thread::current().name().map(String::from)).expect("the test waits")
+    })
+    .detach();
     assert_eq!(heard.recv().expect("called").as_deref(), Some("purview-callbacks"));
 }
 
@@ -212,13 +216,18 @@ fn c34_a_callback_may_unregister_a_later_one() {
     let later = Arc::new(Mutex::new(None));
     let inner = later.clone();
     let _first = ctx.on_done(move |_| drop(inner.lock().expect("no panic").take()));
-    *later.lock().expect("no panic") = Some(ctx.on_done(|_| panic!("unregistered before its turn")));
+    *later.lock().expect("no panic") =
+        Some(ctx.on_done(|_| panic!("unregistered before its turn")));
     guard.cancel();
 }
 
 #[test]
 fn c35_where_nothing_can_end_it_stop_is_true_and_detach_drops_the_callback_at_once() {
-    for ctx in [Context::background(), Context::todo(), Context::background().with_cancel().0.without_cancel()] {
+    for ctx in [
+        Context::background(),
+        Context::todo(),
+        Context::background().with_cancel().0.without_cancel(),
+    ] {
         assert!(!ctx.can_be_done());
         let kept = Arc::new(());
         let held = kept.clone();

@@ -155,9 +155,13 @@ fn c7_cancel_is_synchronous_for_the_whole_subtree_and_its_wakers_and_callbacks()
                 let mut done = Box::pin(child.clone().into_done());
                 assert!(poll_with(done.as_mut(), &Waker::from(waker.clone())).is_pending());
                 let called = called.clone();
-                keep.push((guard, done, child.on_done(move |_| {
-                    called.fetch_add(1, Ordering::SeqCst);
-                })));
+                keep.push((
+                    guard,
+                    done,
+                    child.on_done(move |_| {
+                        called.fetch_add(1, Ordering::SeqCst);
+                    }),
+                ));
                 level.push(child);
             }
         }
@@ -289,7 +293,10 @@ fn c9_order_is_defined_parents_first_then_derivation_then_registration() {
     for (name, ctx) in everyone {
         let (log1, log2, log3, all) = (log.clone(), log.clone(), log.clone(), all.clone());
         let first = ctx.on_done(move |_| {
-            assert!(all.iter().all(Context::is_done), "the whole subtree is marked before the first callback");
+            assert!(
+                all.iter().all(Context::is_done),
+                "the whole subtree is marked before the first callback"
+            );
             log1.add(format!("{name} 1"));
         });
         let waker = waker_of(move || log2.add(format!("{name} 2")));

@@ -69,7 +69,10 @@ fn an_error_says_the_standards_text_then_the_cause() {
     let err = ctx.err().expect("done");
     assert_eq!(err.to_string(), "context canceled: no such table");
     let source = err.source().expect("a cause");
-    assert_eq!(source.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::NotFound));
+    assert_eq!(
+        source.downcast_ref::<io::Error>().map(io::Error::kind),
+        Some(io::ErrorKind::NotFound)
+    );
 }
 
 #[test]
@@ -97,7 +100,8 @@ fn an_error_is_found_in_any_chain_also_behind_io_errors() {
     let err = ctx.err().expect("done");
     let plain = Wrapped(Box::new(err.clone()));
     assert_eq!(Error::find(&plain).map(|e| e.origin().context()), Some(ctx.id()));
-    let through_io = Wrapped(Box::new(io::Error::other(Wrapped(Box::new(io::Error::from(err.clone()))))));
+    let through_io =
+        Wrapped(Box::new(io::Error::other(Wrapped(Box::new(io::Error::from(err.clone()))))));
     assert!(Error::find(&through_io).is_some_and(Error::is_canceled));
     assert!(Error::find(&err).is_some());
     assert!(Error::find(&fmt::Error).is_none());
@@ -117,7 +121,13 @@ fn as_an_io_error_a_deadline_is_timed_out_and_a_cancel_is_never_interrupted() {
 fn an_error_outlives_its_tree_and_says_the_same() {
     let err = {
         let clock = purview::time::ManualClock::new();
-        let (ctx, _guard) = clock.root().derive().name("gone").timeout(Duration::from_secs(1)).deadline_cause("slow").build();
+        let (ctx, _guard) = clock
+            .root()
+            .derive()
+            .name("gone")
+            .timeout(Duration::from_secs(1))
+            .deadline_cause("slow")
+            .build();
         let (child, _guard) = ctx.with_grace(Duration::from_secs(1));
         clock.advance(Duration::from_secs(2));
         child.err().expect("done")

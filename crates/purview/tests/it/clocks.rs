@@ -38,7 +38,8 @@ fn c40_advance_fires_in_order_of_deadline_then_derivation_each_at_its_own_time()
     for (name, seconds) in [("c", 3), ("a1", 1), ("b", 2), ("a2", 1), ("d", 9)] {
         let (ctx, guard) = clock.root().with_timeout(seconds * SECOND);
         let (log, clock) = (log.clone(), clock.clone());
-        let registration = ctx.on_done(move |_| log.add(format!("{name} at {:?}", clock.now() - start)));
+        let registration =
+            ctx.on_done(move |_| log.add(format!("{name} at {:?}", clock.now() - start)));
         keep.push((ctx, guard, registration));
     }
     clock.advance(5 * SECOND);
@@ -134,7 +135,8 @@ fn c40_time_does_not_go_back_and_does_not_overflow() {
 fn c40_several_threads_may_advance_one_clock() {
     let clock = ManualClock::new();
     let start = clock.now();
-    let guards: Vec<_> = (0..100).map(|n| clock.root().with_timeout(n * Duration::from_millis(10))).collect();
+    let guards: Vec<_> =
+        (0..100).map(|n| clock.root().with_timeout(n * Duration::from_millis(10))).collect();
     thread::scope(|s| {
         for _ in 0..4 {
             s.spawn(|| (0..25).for_each(|_| clock.advance(Duration::from_millis(10))));

@@ -236,10 +236,12 @@ fn c18_deadline_against_cancel_the_first_wins_and_all_observers_agree() {
 fn c19_a_deadlines_own_cause_is_used_only_if_it_ended_the_context() {
     let clock = ManualClock::new();
     let root = clock.root();
-    let (outer, _guard) = root.derive().name("outer").timeout(2 * SECOND).deadline_cause("outer").build();
+    let (outer, _guard) =
+        root.derive().name("outer").timeout(2 * SECOND).deadline_cause("outer").build();
     let (later, _guard) = outer.derive().timeout(3 * SECOND).deadline_cause("never").build();
     let (equal, _guard) = outer.derive().timeout(2 * SECOND).deadline_cause("never").build();
-    let (inner, _guard) = outer.derive().name("inner").timeout(SECOND).deadline_cause("inner").build();
+    let (inner, _guard) =
+        outer.derive().name("inner").timeout(SECOND).deadline_cause("inner").build();
     let (canceled, guard) = outer.derive().timeout(SECOND).deadline_cause("never").build();
     guard.cancel();
     clock.advance(10 * SECOND);

@@ -147,12 +147,18 @@ fn c28_a_merged_context_ends_with_the_first_of_its_parents_and_leaves_the_others
         assert!(parents.iter().all(|(ctx, _)| ctx.statistics().children() == 1));
         parents[first].1.cancel_with(format!("parent {first}"));
         for ctx in [&merged, &child] {
-            assert_eq!(ctx.err().expect("done").to_string(), format!("context canceled: parent {first}"));
+            assert_eq!(
+                ctx.err().expect("done").to_string(),
+                format!("context canceled: parent {first}")
+            );
             assert_eq!(ctx.err().expect("done").origin().context(), parents[first].0.id());
         }
         assert!(parents.iter().all(|(ctx, _)| ctx.statistics().children() == 0));
         parents.iter().for_each(|(_, guard)| guard.cancel_with("later"));
-        assert_eq!(merged.err().expect("done").to_string(), format!("context canceled: parent {first}"));
+        assert_eq!(
+            merged.err().expect("done").to_string(),
+            format!("context canceled: parent {first}")
+        );
     }
 }
 
@@ -170,7 +176,8 @@ fn c28_of_several_that_were_done_the_first_in_the_list_counts() {
 fn c28_it_has_the_earliest_deadline_and_the_values_of_the_first_parent_that_has_the_key() {
     let clock = ManualClock::new();
     let (a, _guard) = clock.root().with_value(&USER, 1).with_timeout(3 * SECOND);
-    let (b, _guard) = clock.root().with_value(&USER, 2).with_value(&TRACE, "b").with_timeout(2 * SECOND);
+    let (b, _guard) =
+        clock.root().with_value(&USER, 2).with_value(&TRACE, "b").with_timeout(2 * SECOND);
     let (merged, _guard) = Context::any_of([&a, &b]);
     assert_eq!(merged.remaining(), Some(2 * SECOND));
     assert_eq!(merged.value(&USER), Some(&1));

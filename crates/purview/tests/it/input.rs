@@ -6,7 +6,12 @@ use purview::time::ManualClock;
 use purview::{Context, Key};
 
 fn durations() -> Vec<Duration> {
-    let mut all = vec![Duration::ZERO, Duration::from_nanos(1), Duration::MAX, Duration::MAX - Duration::from_nanos(1)];
+    let mut all = vec![
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::MAX,
+        Duration::MAX - Duration::from_nanos(1),
+    ];
     all.push(Duration::new(u64::MAX, 0));
     all.push(Duration::from_secs_f64(1e-9));
     for bits in [30, 31, 32, 36, 42, 52, 62, 63] {
@@ -34,21 +39,24 @@ fn c20_no_duration_and_no_instant_panics_anywhere() {
             let (timed, _guard) = root.with_timeout(duration);
             let (grace, _guard) = timed.with_grace(duration);
             let (nested, _guard) = grace.with_grace(duration);
-            let (built, _guard) = root.derive().timeout(duration).reserve(duration).grace(duration).build();
+            let (built, _guard) =
+                root.derive().timeout(duration).reserve(duration).grace(duration).build();
             for ctx in [&timed, &grace, &nested, &built] {
-                let _ = (ctx.is_done(), ctx.deadline(), ctx.remaining(), ctx.err(), format!("{ctx:?}"));
+                let _ =
+                    (ctx.is_done(), ctx.deadline(), ctx.remaining(), ctx.err(), format!("{ctx:?}"));
             }
             let done = root.with_cancel().0; // its guard is gone, so it is done
             assert!(done.is_done());
             assert!(done.sleep_blocking(duration).is_err());
             assert!(done.done().wait_timeout(duration).is_some());
-            assert_eq!(format!("{:?}", done.sleep(duration)).contains("Sleep"), true);
+            assert!(format!("{:?}", done.sleep(duration)).contains("Sleep"));
         }
         for at in instants() {
             let (ctx, _guard) = root.with_deadline(at);
             let (built, _guard) = root.derive().deadline(at).build();
             for ctx in [&ctx, &built] {
-                let _ = (ctx.is_done(), ctx.deadline(), ctx.remaining(), ctx.err(), format!("{ctx:?}"));
+                let _ =
+                    (ctx.is_done(), ctx.deadline(), ctx.remaining(), ctx.err(), format!("{ctx:?}"));
             }
             let done = root.with_cancel().0;
             assert!(done.done().wait_deadline(at).is_some());
@@ -108,7 +116,8 @@ fn a_guard_that_is_dropped_at_once_makes_all_that_follows_fail_clearly() {
 #[test]
 fn unusual_names_and_strings_are_only_text() {
     static ODD: Key<&str> = Key::new("a\u{0}b\n{}").visible();
-    let (ctx, guard) = Context::background().derive().name("{}\u{1f980}\"").value(&ODD, "\u{202e}").build();
+    let (ctx, guard) =
+        Context::background().derive().name("{}\u{1f980}\"").value(&ODD, "\u{202e}").build();
     assert!(format!("{ctx:?}").contains("{}\u{1f980}\""));
     guard.cancel_with(String::new());
     assert_eq!(ctx.err().expect("done").to_string(), "context canceled: ");

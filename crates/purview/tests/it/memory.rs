@@ -95,7 +95,12 @@ fn c13_a_guard_dropped_after_its_context_and_errors_of_a_dead_tree_are_harmless(
 
 /// Runs on a stack of 64 KiB.
 fn on_a_small_stack(code: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().stack_size(64 * 1024).spawn(code).expect("a thread").join().expect("no overflow, no panic");
+    thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(code)
+        .expect("a thread")
+        .join()
+        .expect("no overflow, no panic");
 }
 
 #[test]
@@ -107,7 +112,14 @@ fn c13_a_chain_of_a_million_contexts_is_canceled_and_dropped_on_a_64_kib_stack()
         for n in 0..1_000_000_u32 {
             leaf = match n % 4 {
                 0 => leaf.with_value(&KEY, Arc::new(())),
-                1 => leaf.derive().timeout(Duration::from_secs(3600)).build().1.disarm().context().clone(),
+                1 => leaf
+                    .derive()
+                    .timeout(Duration::from_secs(3600))
+                    .build()
+                    .1
+                    .disarm()
+                    .context()
+                    .clone(),
                 _ => leaf.with_cancel().1.disarm().context().clone(),
             };
             if n == 500_000 {
@@ -154,7 +166,12 @@ fn c13_deep_chains_of_every_sort_take_no_stack() {
             leaf = match n % 3 {
                 0 => leaf.with_grace(Duration::from_nanos(1)).1.disarm().context().clone(),
                 1 => Context::any_of([&leaf, &root.without_cancel()]).1.disarm().context().clone(),
-                _ => leaf.with_timeout(Duration::from_secs(3600 * 24) - Duration::from_millis(n.into())).1.disarm().context().clone(),
+                _ => leaf
+                    .with_timeout(Duration::from_secs(3600 * 24) - Duration::from_millis(n.into()))
+                    .1
+                    .disarm()
+                    .context()
+                    .clone(),
             };
         }
         let registration = leaf.on_done(|_| {});
@@ -188,7 +205,11 @@ fn c14_a_parent_with_a_million_children_is_canceled_while_others_look_on() {
             while !over.load(Ordering::Relaxed) {
                 let (late, _guard) = root.with_cancel();
                 assert_eq!(late.is_done(), late.err().is_some());
-                let _ = (children[children.len() - 1].0.is_done(), root.statistics(), format!("{root:?}"));
+                let _ = (
+                    children[children.len() - 1].0.is_done(),
+                    root.statistics(),
+                    format!("{root:?}"),
+                );
                 looks.fetch_add(1, Ordering::Relaxed);
             }
         });

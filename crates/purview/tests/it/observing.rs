@@ -47,8 +47,12 @@ fn c36_debug_of_a_long_path_shows_both_ends() {
     assert!(shown.starts_with("Context(background.value(user_id).cancel."), "{shown}");
     assert!(shown.ends_with(".cancel.cancel, live)"), "{shown}");
     let segments = shown.matches("cancel").count() + 2; // and background, and the value
-    let hidden: usize =
-        shown.split("…(").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|n| n.parse().ok()).expect("a count");
+    let hidden: usize = shown
+        .split("…(")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|n| n.parse().ok())
+        .expect("a count");
     assert_eq!(segments + hidden, 102, "{shown}");
 }
 
@@ -76,7 +80,10 @@ fn c38_counts_are_exact_when_nothing_happens() {
         let mut b = pin!(ctx.done());
         let _ = (poll_once(a.as_mut()), poll_once(b.as_mut()), poll_once(a.as_mut()));
         let statistics = ctx.statistics();
-        assert_eq!((statistics.children(), statistics.waiters(), statistics.callbacks()), (5, 2, 3));
+        assert_eq!(
+            (statistics.children(), statistics.waiters(), statistics.callbacks()),
+            (5, 2, 3)
+        );
     }
     drop((kept, registrations));
     let statistics = ctx.statistics();
@@ -141,7 +148,8 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
     let (ctx, guard) = root.derive().name("observed").build();
     let (child, child_guard) = ctx.derive().name("observed").build();
     let layer = child.with_value(&USER, 1);
-    let (expired, expired_guard) = root.derive().name("observed").timeout(Duration::from_nanos(1)).build();
+    let (expired, expired_guard) =
+        root.derive().name("observed").timeout(Duration::from_nanos(1)).build();
     let ids = [ctx.id(), child.id(), layer.id(), expired.id()];
     guard.cancel_with("x");
     while !expired.is_done() {}
@@ -152,7 +160,10 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
         heard.iter().filter(|(of, _)| *of == id).map(|(_, what)| what.clone()).collect()
     };
     assert_eq!(of(ids[0]), ["derived from #1", "done: context canceled: x", "dropped"]);
-    assert_eq!(of(ids[1]), [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]);
+    assert_eq!(
+        of(ids[1]),
+        [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]
+    );
     assert_eq!(of(ids[2]), [format!("derived from {}", ids[1]), "dropped".into()]);
     assert_eq!(of(ids[3]), ["derived from #1", "done: context deadline exceeded", "dropped"]);
 }

@@ -18,14 +18,17 @@ static KEY: Key<u64> = Key::new("key");
 
 /// Calls every method of a context, and of what it gives.
 fn everything(ctx: &Context, guard: &CancelGuard) {
-    let _ = (ctx.is_done(), ctx.err(), ctx.check(), ctx.deadline(), ctx.remaining(), ctx.value(&KEY));
-    let _ = (ctx.can_be_done(), ctx.id(), ctx.name(), ctx.statistics(), format!("{ctx:?} {guard:?}"));
+    let _ =
+        (ctx.is_done(), ctx.err(), ctx.check(), ctx.deadline(), ctx.remaining(), ctx.value(&KEY));
+    let _ =
+        (ctx.can_be_done(), ctx.id(), ctx.name(), ctx.statistics(), format!("{ctx:?} {guard:?}"));
     let (a, _guard) = ctx.with_cancel();
     let (b, _guard) = ctx.with_timeout(Duration::from_secs(3600));
     let (c, _guard) = ctx.with_deadline(std::time::Instant::now());
     let (d, _guard) = ctx.with_grace(Duration::from_secs(1));
     let (e, _guard) = Context::any_of([ctx, &a, &b]);
-    let (f, f_guard) = ctx.derive().name("f").value(&KEY, 1).reserve(Duration::from_secs(1)).build();
+    let (f, f_guard) =
+        ctx.derive().name("f").value(&KEY, 1).reserve(Duration::from_secs(1)).build();
     let g = ctx.with_value(&KEY, 2).without_cancel();
     for ctx in [ctx, &a, &b, &c, &d, &e, &f, &g] {
         let _ = (ctx.is_done(), ctx.clone() == a);
@@ -208,32 +211,37 @@ fn c31_a_causes_drop_and_display_may_call_everything() {
 /// A waker whose clone, wake and drop all run code.
 struct Loud(Box<dyn Fn() + Send + Sync>);
 
-fn loud(code: impl Fn() + Send + Sync + 'static) -> Waker {
-    fn raw(loud: Arc<Loud>) -> RawWaker {
-        RawWaker::new(Arc::into_raw(loud).cast(), &VTABLE)
+impl Loud {
+    /// The waker's data, counted.
+    fn raw(this: Arc<Loud>) -> RawWaker {
+        static VTABLE: RawWakerVTable = RawWakerVTable::new(
+            |data| {
+                let this = Loud::borrow(data);
+                (this.0)();
+                Loud::raw(Arc::clone(&this))
+            },
+            |data| (Loud::take(data).0)(),
+            |data| (Loud::borrow(data).0)(),
+            |data| (Loud::take(data).0)(),
+        );
+        RawWaker::new(Arc::into_raw(this).cast(), &VTABLE)
     }
+
+    fn borrow(data: *const ()) -> std::mem::ManuallyDrop<Arc<Loud>> {
+        std::mem::ManuallyDrop::new(Loud::take(data))
+    }
+
     #[expect(unsafe_code, reason = "a waker with a vtable of its own")]
-    // SAFETY: the pointer is that of an `Arc<Loud>` in each of the four.
-    static VTABLE: RawWakerVTable = unsafe {
-        RawWakerVTable::new(
-            |data| {
-                let this = std::mem::ManuallyDrop::new(Arc::from_raw(data.cast::<Loud>()));
-                (this.0)();
-                raw(Arc::clone(&this))
-            },
-            |data| (Arc::from_raw(data.cast::<Loud>()).0)(),
-            |data| (std::mem::ManuallyDrop::new(Arc::from_raw(data.cast::<Loud>())).0)(),
-            |data| {
-                let this = Arc::from_raw(data.cast::<Loud>());
-                (this.0)();
-            },
-        )
-    };
-    #[expect(unsafe_code, reason = "as above")]
-    // SAFETY: the vtable keeps the contract: clone counts up, wake and drop count down.
-    unsafe {
-        Waker::from_raw(raw(Arc::new(Loud(Box::new(code)))))
+    fn take(data: *const ()) -> Arc<Loud> {
+        // SAFETY: the pointer is that of an `Arc<Loud>`; who takes it twice does not drop it twice.
+        unsafe { Arc::from_raw(data.cast()) }
     }
+}
+
+#[expect(unsafe_code, reason = "as above")]
+fn loud(code: impl Fn() + Send + Sync + 'static) -> Waker {
+    // SAFETY: the vtable keeps the contract: clone counts up, wake and drop count down.
+    unsafe { Waker::from_raw(Loud::raw(Arc::new(Loud(Box::new(code))))) }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use purview::observe::Observer;
 use purview::time::ManualClock;
 use purview::{
-    By, CancelGuard, CancelHandle, Cause, Context, ContextId, Derive, Done, Error, ErrorKind, Key, OnDone, Origin,
-    Run, Sleep, Statistics,
+    By, CancelGuard, CancelHandle, Cause, Context, ContextId, Derive, Done, Error, ErrorKind, Key,
+    OnDone, Origin, Run, Sleep, Statistics,
 };
 
 fn send_sync<T: Send + Sync>() {}

@@ -139,7 +139,11 @@ fn c29_run_never_polls_the_work_of_a_done_context_and_drops_it_when_the_context_
 fn c29_run_prefers_a_result_that_is_ready_over_the_end() {
     let (ctx, guard) = Context::background().with_cancel();
     let go = Cell::new(false);
-    let mut run = pin!(ctx.run(std::future::poll_fn(|_| if go.get() { Poll::Ready(42) } else { Poll::Pending })));
+    let mut run = pin!(ctx.run(std::future::poll_fn(|_| if go.get() {
+        Poll::Ready(42)
+    } else {
+        Poll::Pending
+    })));
     assert!(poll_once(run.as_mut()).is_pending());
     go.set(true);
     guard.cancel();

@@ -1,0 +1,381 @@
+//! Races, model-checked: each test is run by loom under every interleaving (up to a number of preemptions) and every
+//! order that the memory model allows.
+//!
+//! `cargo xtask loom` runs them. One fact a model, three threads at most, and no user-visible type that is not real: only
+//! locks, atomics and cells are loom's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as Task, Poll, Wake, Waker};
+use std::time::Duration;
+
+use loom::thread;
+
+use crate::time::ManualClock;
+use crate::{CancelGuard, Context};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A root of its own for each run of a model, with a node that can be canceled.
+fn root() -> (Context, CancelGuard) {
+    Context::background().with_cancel()
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> bool {
+    let waker = Waker::from(Arc::clone(wakes));
+    matches!(future.poll(&mut Task::from_waker(&waker)), Poll::Ready(_))
+}
+
+#[test]
+fn c29_a_wake_up_is_never_lost() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, _guard) = ctx.with_cancel();
+        let canceler = thread::spawn(move || guard.cancel());
+        let wakes = Arc::new(Wakes::default());
+        let mut done = Box::pin(child.done());
+        let ready = poll(done.as_mut(), &wakes);
+        canceler.join().unwrap();
+        assert!(ready || wakes.count() == 1, "pending, and nobody came");
+        assert!(poll(done.as_mut(), &wakes));
+    });
+}
+
+#[test]
+fn c29_a_wake_up_that_is_being_moved_to_another_task_is_not_lost() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let mut done = Box::pin(ctx.done());
+        assert!(!poll(done.as_mut(), &Arc::default()));
+        let canceler = thread::spawn(move || guard.cancel());
+        let wakes = Arc::new(Wakes::default());
+        let ready = poll(done.as_mut(), &wakes);
+        canceler.join().unwrap();
+        assert!(ready || wakes.count() == 1, "the task that polled last is not woken");
+    });
+}
+
+#[test]
+fn c29_a_waiter_may_go_while_it_and_its_neighbour_are_woken() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let wakes = Arc::new(Wakes::default());
+        let mut stays = Box::pin(ctx.done());
+        assert!(!poll(stays.as_mut(), &wakes));
+        let mut goes = Box::pin(ctx.clone().into_done());
+        assert!(!poll(goes.as_mut(), &Arc::default()));
+        let canceler = thread::spawn(move || guard.cancel());
+        drop(goes);
+        canceler.join().unwrap();
+        assert_eq!(wakes.count(), 1);
+    });
+}
+
+#[test]
+fn c8_a_child_derived_during_a_cancel_is_never_lost() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (middle, _guard) = ctx.with_cancel();
+        let canceler = thread::spawn(move || guard.cancel_with("cause"));
+        let (child, _guard) = middle.with_cancel();
+        canceler.join().unwrap();
+        let err = child.err().expect("done");
+        assert_eq!(err.origin().context(), ctx.id());
+        assert_eq!(err.to_string(), "context canceled: cause");
+    });
+}
+
+#[test]
+fn c13_a_child_may_be_dropped_while_its_parent_is_canceled() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, child_guard) = ctx.with_cancel();
+        let (below, below_guard) = child.with_cancel();
+        let dropper = thread::spawn(move || {
+            drop((child, child_guard.disarm()));
+            drop((below, below_guard.disarm()));
+        });
+        guard.cancel();
+        dropper.join().unwrap();
+        assert_eq!(ctx.statistics().children(), 0);
+    });
+}
+
+#[test]
+fn c7_both_of_two_cancelers_return_to_a_tree_that_is_done() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (_middle, _middle_guard) = ctx.with_cancel();
+        let (leaf, _leaf_guard) = _middle.with_cancel();
+        let (second, seen) = (guard.handle(), leaf.clone());
+        let other = thread::spawn(move || {
+            second.cancel();
+            assert!(seen.is_done());
+        });
+        guard.cancel();
+        assert!(leaf.is_done());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn c7_a_cancel_of_the_child_and_one_of_the_parent_leave_nothing_live() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (middle, middle_guard) = ctx.with_cancel();
+        let (leaf, _leaf_guard) = middle.with_cancel();
+        let seen = leaf.clone();
+        let other = thread::spawn(move || {
+            middle_guard.cancel();
+            assert!(seen.is_done());
+            drop(middle_guard);
+        });
+        guard.cancel();
+        assert!(middle.is_done() && leaf.is_done());
+        other.join().unwrap();
+        // One error for both, whichever canceler it came from.
+        let origin = |ctx: &Context| ctx.err().unwrap().origin().context();
+        assert_eq!(origin(&middle), origin(&leaf));
+        assert_eq!(middle.statistics().children() + ctx.statistics().children(), 0);
+    });
+}
+
+#[test]
+fn c9_whoever_sees_a_child_done_sees_its_parent_done() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, _guard) = ctx.with_cancel();
+        let canceler = thread::spawn(move || guard.cancel());
+        if child.is_done() {
+            assert!(ctx.is_done() && ctx.err().is_some() && child.err().is_some());
+        }
+        canceler.join().unwrap();
+    });
+}
+
+#[test]
+fn c33_stop_and_end_decide_for_exactly_one_of_them() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let ran = Arc::new(Wakes::default());
+        let count = Arc::clone(&ran);
+        let registration = ctx.on_done(move |_| count.wake());
+        let canceler = thread::spawn(move || guard.cancel());
+        let stopped = registration.stop();
+        canceler.join().unwrap();
+        assert_eq!(ran.count(), usize::from(!stopped));
+        assert_eq!(ctx.statistics().callbacks(), 0);
+    });
+}
+
+#[test]
+fn c33_a_callback_registered_during_a_cancel_runs_once() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let canceler = thread::spawn(move || guard.cancel());
+        let ran = Arc::new(Wakes::default());
+        let count = Arc::clone(&ran);
+        ctx.on_done(move |_| count.wake()).detach();
+        canceler.join().unwrap();
+        assert_eq!(ran.count(), 1);
+    });
+}
+
+#[test]
+fn c18_deadline_against_cancel_has_one_winner_and_frees_the_timer() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let (ctx, guard) = clock.root().with_timeout(SECOND);
+        let (child, _guard) = ctx.with_cancel();
+        let advancing = clock.clone();
+        let timer = thread::spawn(move || advancing.advance(SECOND));
+        guard.cancel();
+        timer.join().unwrap();
+        let (own, inherited) = (ctx.err().unwrap(), child.err().unwrap());
+        assert_eq!(own.kind(), inherited.kind());
+        assert_eq!(own.origin().at(), inherited.origin().at());
+        drop((ctx, child, guard));
+    });
+}
+
+#[test]
+fn c40_a_deadline_derived_while_the_clock_is_advanced_past_it_is_not_left_behind() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let advancing = clock.clone();
+        let at = clock.now() + SECOND;
+        let timer = thread::spawn(move || advancing.advance(SECOND));
+        let (ctx, _guard) = clock.root().with_deadline(at);
+        timer.join().unwrap();
+        assert!(ctx.is_done());
+    });
+}
+
+#[test]
+fn c40_a_sleep_begun_while_the_clock_is_advanced_is_woken() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let root = clock.root();
+        let advancing = clock.clone();
+        let mut sleep = Box::pin(root.sleep(SECOND));
+        let timer = thread::spawn(move || advancing.advance(SECOND));
+        let wakes = Arc::new(Wakes::default());
+        let ready = poll(sleep.as_mut(), &wakes);
+        timer.join().unwrap();
+        assert!(ready || wakes.count() == 1);
+    });
+}
+
+#[test]
+fn c15_a_child_derived_below_a_grace_while_that_begins_has_its_deadline() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let (ctx, guard) = clock.root().with_cancel();
+        let (grace, _guard) = ctx.with_grace(SECOND);
+        let at = clock.now() + SECOND;
+        let canceler = thread::spawn(move || guard.cancel());
+        let (child, _guard) = grace.with_timeout(9 * SECOND);
+        canceler.join().unwrap();
+        assert_eq!(child.deadline(), Some(at));
+        clock.advance(SECOND);
+        assert!(grace.is_done() && child.is_done());
+    });
+}
+
+#[test]
+fn c27_a_grace_derived_while_its_parent_is_canceled_begins() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let (ctx, guard) = clock.root().with_cancel();
+        let canceler = thread::spawn(move || guard.cancel());
+        let (grace, _guard) = ctx.with_grace(SECOND);
+        canceler.join().unwrap();
+        assert!(!grace.is_done());
+        clock.advance(SECOND);
+        assert!(grace.is_done());
+    });
+}
+
+#[test]
+fn c28_a_merge_made_while_a_parent_is_canceled_is_never_lost_and_leaves_nothing() {
+    loom::model(|| {
+        let (a, a_guard) = root();
+        let (b, _b_guard) = root();
+        let canceler = thread::spawn(move || a_guard.cancel());
+        let (merged, merged_guard) = Context::any_of([&b, &a]);
+        canceler.join().unwrap();
+        assert_eq!(merged.err().expect("done").origin().context(), a.id());
+        assert_eq!(b.statistics().children() + a.statistics().children(), 0);
+        drop(merged_guard);
+    });
+}
+
+#[test]
+fn c28_two_parents_that_end_at_once_end_it_once() {
+    loom::model(|| {
+        let (a, a_guard) = root();
+        let (b, b_guard) = root();
+        let (merged, merged_guard) = Context::any_of([&a, &b]);
+        let wakes = Arc::new(Wakes::default());
+        let mut done = Box::pin(merged.clone().into_done());
+        assert!(!poll(done.as_mut(), &wakes));
+        let merged_guard = merged_guard.disarm();
+        let canceler = thread::spawn(move || a_guard.cancel());
+        b_guard.cancel();
+        canceler.join().unwrap();
+        assert_eq!(wakes.count(), 1);
+        assert_eq!(b.statistics().children() + a.statistics().children(), 0);
+        drop((done, merged, merged_guard));
+    });
+}
+
+/// What a poll says of the parent and then of the child must stay true.
+fn look(ctx: &Context, child: &Context) {
+    let child_was = child.is_done();
+    let was = ctx.is_done();
+    assert!(was || !child_was, "a child is done and its parent is not");
+    let child_is = child.is_done();
+    assert!(child_is || !child_was, "done turned into live");
+    assert!(ctx.is_done() || !was, "done turned into live");
+}
+
+#[test]
+fn c17_done_stays_done_while_a_deadline_that_passes_is_being_armed() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (ctx, _guard) = clock.root().with_timeout(SECOND);
+        let (child, _child_guard) = ctx.with_cancel();
+        let advancing = clock.clone();
+        let timer = thread::spawn(move || advancing.advance(SECOND));
+        let waiting = child.clone();
+        let waiter = thread::spawn(move || {
+            let wakes = Arc::new(Wakes::default());
+            let mut done = Box::pin(waiting.done());
+            (poll(done.as_mut(), &wakes), wakes, waiting.clone())
+        });
+        look(&ctx, &child);
+        timer.join().unwrap();
+        let _ = waiter.join().unwrap();
+        look(&ctx, &child);
+    });
+}
+
+#[test]
+fn c17_who_begins_to_wait_while_the_deadline_passes_is_woken() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (outer, _guard) = clock.root().with_timeout(2 * SECOND);
+        let (ctx, _guard) = outer.with_timeout(SECOND);
+        let (child, _guard) = ctx.with_cancel();
+        let advancing = clock.clone();
+        let polled = child.clone();
+        let timer = thread::spawn(move || {
+            advancing.advance(SECOND);
+            let _ = polled.is_done(); // by the clock, if nobody has armed it yet
+        });
+        let wakes = Arc::new(Wakes::default());
+        let mut done = Box::pin(child.done());
+        let ready = poll(done.as_mut(), &wakes);
+        timer.join().unwrap();
+        clock.advance(Duration::ZERO); // the system's timer looks again whenever something is entered
+        assert!(ready || wakes.count() == 1);
+        assert_eq!(child.err().expect("done").origin().context(), ctx.id());
+    });
+}
+
+#[test]
+fn c18_an_unwatched_deadline_and_a_cancel_have_one_winner() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (ctx, guard) = clock.root().with_timeout(SECOND);
+        let (child, _guard) = ctx.with_cancel();
+        let advancing = clock.clone();
+        let seen = child.clone();
+        let timer = thread::spawn(move || {
+            advancing.advance(SECOND);
+            seen.err()
+        });
+        guard.cancel();
+        let own = ctx.err().expect("done");
+        let inherited = timer.join().unwrap().expect("done by time, if by nothing else");
+        assert_eq!(own.kind(), inherited.kind());
+        assert_eq!(inherited.kind(), child.err().expect("done").kind());
+        drop(guard);
+    });
+}
