@@ -1,1 +1,162 @@
-fn main(){}
+//! The project's own commands. `cargo xtask` lists them.
+
+#![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
+
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+const HELP: &str = "\
+cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy, docs, package, tidy
+cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
+cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
+cargo xtask soak [N]      the core's tests N times over (default 50), on one thread and on sixteen
+";
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args[..] {
+        ["ci"] => ci(),
+        ["tidy"] => tidy::run(&root()),
+        ["loom"] => loom(3),
+        ["loom", n] => number(n).and_then(loom),
+        ["soak"] => soak(50),
+        ["soak", n] => number(n).and_then(soak),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => Err(format!("no such command: {}\n\n{HELP}", args.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Outcome {
+    section("fmt", || run("cargo", &["fmt", "--all", "--check"], &[]))?;
+    section("clippy", || {
+        run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    })?;
+    section("docs", || {
+        run("cargo", &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    })?;
+    section("tidy", || tidy::run(&root()))?;
+    section("package", || {
+        run("cargo", &["package", "-p", "purview", "--no-verify", "--allow-dirty", "--quiet"], &[])
+    })?;
+    section("models", || loom(3))?;
+    section("soak", || soak(4))?;
+    // Last, so that the closing lines are the tests'.
+    section("tests", || run("cargo", &["test", "--workspace"], &[]))
+}
+
+/// Each model in a process of its own: one that fails may abort, and would take the others with it.
+fn loom(preemptions: u32) -> Outcome {
+    let env = [
+        ("RUSTFLAGS", "--cfg purview_loom --cap-lints allow"),
+        ("CARGO_TARGET_DIR", "target/loom"),
+        ("LOOM_MAX_PREEMPTIONS", &preemptions.to_string()),
+    ];
+    let cargo = |extra: &[&str]| {
+        let mut args = vec!["test", "--package", "purview", "--lib", "--release", "--quiet", "--"];
+        args.extend(extra);
+        args.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let list = output("cargo", &cargo(&["--list"]), &env)?;
+    let models: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    if models.is_empty() {
+        return Err("there are no models: is the cfg right?".into());
+    }
+    for model in &models {
+        println!("{model}");
+        output("cargo", &cargo(&["--exact", model]), &env)?;
+    }
+    println!("{} models hold, with up to {preemptions} preemptions", models.len());
+    Ok(())
+}
+
+/// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
+fn soak(rounds: u32) -> Outcome {
+    for round in 1..=rounds {
+        let threads = if round % 2 == 0 { "1" } else { "16" };
+        let begin = Instant::now();
+        for test in ["it", "alloc"] {
+            let args = [
+                "test",
+                "--package",
+                "purview",
+                "--test",
+                test,
+                "--quiet",
+                "--",
+                "--test-threads",
+                threads,
+            ];
+            output("cargo", &args.map(String::from), &[])
+                .map_err(|why| format!("round {round} of {rounds}, {threads} threads: {why}"))?;
+        }
+        println!("round {round} of {rounds}, {threads} threads: {:.1?}", begin.elapsed());
+    }
+    Ok(())
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("not a number above zero: {text}")),
+    }
+}
+
+fn section(name: &str, step: impl FnOnce() -> Outcome) -> Outcome {
+    println!("── {name}");
+    let begin = Instant::now();
+    step().map_err(|why| format!("{name}: {why}"))?;
+    println!("── {name}: {:.1?}", begin.elapsed());
+    Ok(())
+}
+
+fn command(program: &str, args: &[String], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).args(args).envs(env.iter().copied());
+    command
+}
+
+/// Runs a command that speaks for itself.
+fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    match command(program, &args, env).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program} {}: {status}", args.join(" "))),
+        Err(err) => Err(format!("{program} could not be started: {err}")),
+    }
+}
+
+/// Runs a command and gives what it prints; in the error, too.
+fn output(program: &str, args: &[String], env: &[(&str, &str)]) -> Result<String, String> {
+    let output = command(program, args, env)
+        .output()
+        .map_err(|err| format!("{program} could not be started: {err}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(printed);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program} {}: {}\n{printed}{complaint}", args.join(" "), output.status))
+}

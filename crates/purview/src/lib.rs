@@ -1,6 +1,50 @@
-//! Go's `context` for Rust: a tree of cancellation, deadlines, causes and request-scoped values.
+//! Go's `context` for Rust, and past it: a tree of cancellation, deadlines, causes and request-scoped values, for async code on
+//! any runtime and for plain threads. No dependencies.
 //!
-//! (placeholder, see below)
+//! A program does work on somebody's behalf: a request, a job, a shutdown. A [`Context`] is what that work may know (its
+//! values), how long it may take (its deadline) and when it must stop (its end). Deriving gives a child; when a context
+//! ends, everything below it does, at once, with one [`Error`] that says why, where and by whom.
+//!
+//! ```
+//! use purview::{Context, Key};
+//! use std::{thread, time::Duration};
+//!
+//! static USER_ID: Key<u64> = Key::new("user_id");
+//!
+//! let (request, cancel) = Context::background().with_timeout(Duration::from_secs(2));
+//! let request = request.with_value(&USER_ID, 123);
+//!
+//! thread::scope(|s| {
+//!     s.spawn(|| {
+//!         while request.sleep_blocking(Duration::from_millis(10)).is_ok() { /* work */ }
+//!     });
+//!     cancel.cancel_with("the client went away");
+//! });
+//! assert_eq!(request.err().unwrap().to_string(), "context canceled: the client went away");
+//! ```
+//!
+//! # Where to look
+//!
+//! | to | use |
+//! |---|---|
+//! | begin a tree | [`Context::background`], or [`time::ManualClock::root`] in tests |
+//! | be able to stop work | [`Context::with_cancel`]: its [`CancelGuard`] cancels when it is dropped |
+//! | bound it in time | [`Context::with_timeout`], [`Context::with_deadline`] |
+//! | hand a value along | [`Context::with_value`] and a [`Key`] |
+//! | several of these at once, a name, a cause for the deadline | [`Context::derive`] |
+//! | stop when told to | [`Context::check`] in loops, [`Context::done`] to wait (in tasks and threads), [`Context::run`] around a future |
+//! | act on the end | [`Context::on_done`] |
+//! | clean up afterwards | [`Context::with_grace`], which has a bound; [`Context::without_cancel`], which has none |
+//! | obey two masters | [`Context::any_of`] |
+//! | learn why | [`Error::cause`], [`Error::origin`] |
+//! | see what goes on | Debug, [`Context::statistics`], [`observe`] |
+//!
+//! # When not to use it
+//!
+//! A future that owns all it does needs no context to be stopped: drop it, or put it under your runtime's timeout. A flag that
+//! one thread polls is an `AtomicBool`. Parameters are parameters: values are for what crosses interfaces that should not know it.
+//!
+//! What a context promises, numbered: [`promises`].
 
 mod builder;
 mod clock;
@@ -36,3 +80,17 @@ pub use observe::{ContextId, Statistics};
 pub use on_done::OnDone;
 pub use run::Run;
 pub use sleep::Sleep;
+
+#[doc = include_str!("../PROMISES.md")]
+pub mod promises {}
+
+/// The documents whose code is run with the tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../GO.md")]
+    mod go {}
+    #[doc = include_str!("../COMPARE.md")]
+    mod compare {}
+}

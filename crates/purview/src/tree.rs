@@ -50,14 +50,23 @@
 //! # What it is not
 //! It knows no executor, no thread but as a waker, and no errors but the two kinds.
 
+mod chain;
 mod deadline;
 mod derive;
+mod handle;
+mod merge;
 mod node;
+mod panics;
 mod reclaim;
 mod sweep;
 mod wait;
 
-pub(crate) use derive::{Plan, any_of, manual_root};
-pub(crate) use node::{Head, Kind, Node, Ref};
+pub(crate) use derive::{Plan, manual_root};
+pub(crate) use handle::Ref;
+pub(crate) use merge::any_of;
+pub(crate) use node::{Head, Kind, Node};
+pub(crate) use panics::Panics;
 pub(crate) use reclaim::Dead;
-pub(crate) use sweep::{Panics, Wake, cancel, expire};
+pub(crate) use sweep::{Wake, cancel, expire};
+
+use handle::count_up;

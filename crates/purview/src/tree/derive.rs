@@ -9,13 +9,11 @@ use std::time::Duration;
 use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
 use crate::key::Key;
-use crate::list::Link;
 use crate::observe::ContextId;
 use crate::state::{Ended, Ending, View};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::value::{Boxed, Typed, ValueRef};
+use crate::value::{Boxed, Typed};
 
-use super::node::Merged;
 use super::{Head, Kind, Node, Panics, Ref, Wake, expire};
 
 #[cfg(not(all(test, purview_loom)))]
@@ -266,28 +264,9 @@ impl Node {
         self.state.start_asking();
     }
 
-    fn be_born_done(&self, ending: Ending) {
+    pub(super) fn be_born_done(&self, ending: Ending) {
         let (Ended::Won | Ended::Lost) = self.state.end(ending, true);
         self.complete.store(true, Ordering::Release);
-    }
-
-    /// The links of a node to those above it, with them.
-    pub(super) fn links_up(&self) -> impl Iterator<Item = (&Node, &Link<Node>)> {
-        let merged = self.merged.iter().flatten();
-        let merged = merged.filter_map(|link| Some((link.parent.as_ref()?.scope(), &link.place)));
-        let single = self.above().filter(|_| self.merged.is_none());
-        single.map(|above| (above, &self.place_in_parent)).into_iter().chain(merged)
-    }
-
-    /// Takes itself out of the lists of those above.
-    pub(super) fn unlink(&self) {
-        for (above, place) in self.links_up().filter(|(_, place)| place.is_linked()) {
-            let mut lists = above.lists();
-            // SAFETY: in this list, or in none by now.
-            if unsafe { lists.children.remove(place) } {
-                above.counts.children.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
     }
 }
 
@@ -297,73 +276,4 @@ pub(crate) fn manual_root(clock: &Arc<Manual>, place: &'static Location<'static>
     node.clock = Clock::manual(clock);
     node.manual = Some(Arc::clone(clock));
     Ref::new(node)
-}
-
-/// A child of several parents (C28). It waits for them: their deadlines are armed from here on.
-pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Ref {
-    let Some(first) = parents.first() else {
-        return Ref::background().derive(Plan::new(Kind::Cancel, place));
-    };
-    let clocked = parents.iter().find(|parent| parent.scope().can_be_done()).unwrap_or(first);
-    let mut node = Node::new(Kind::AnyOf, NonNull::dangling(), ContextId::next(), place);
-    node.clock = clocked.scope().clock;
-    node.head.parent = Some(first.0);
-    let chains: Vec<Option<ValueRef>> = parents.iter().map(|parent| parent.head().values).collect();
-    node.head.values = chains[0];
-    if chains.iter().any(|chain| *chain != chains[0]) {
-        node.own_values = 1;
-        node.head.values = Some(Boxed::fork(&chains).link(None));
-    }
-    for parent in &parents {
-        parent.scope().watch();
-    }
-    let ended = parents.iter().find_map(|parent| parent.scope().ending());
-    let parents =
-        parents.into_iter().map(|parent| Merged { parent: Some(parent), place: Link::new() });
-    node.merged = Some(parents.collect());
-    let child = Ref::new(node);
-    let node = child.scope();
-    match ended {
-        Some(ending) => {
-            for (above, _) in node.links_up() {
-                above.owner().map(|owner| node.adopt_owner(owner));
-            }
-            node.be_born_done(ending);
-        }
-        None => node.link_under_all(),
-    }
-    if let Some(parent) = node.links_up().next().and(node.head.parent()) {
-        if let Some(observer) = crate::observe::observer() {
-            observer.derived(&crate::Context::from_ref(child.clone()), parent.id);
-        }
-    }
-    child
-}
-
-impl Node {
-    fn link_under_all(&self) {
-        let mut seen: Vec<*const Node> = Vec::new();
-        for (above, place) in self.links_up() {
-            if seen.contains(&std::ptr::from_ref(above)) || !above.can_be_done() {
-                continue;
-            }
-            seen.push(above);
-            let mut lists = above.lists();
-            if let Some(done) = above.state.done() {
-                drop(lists);
-                self.be_born_done(done.ending());
-                break;
-            }
-            // SAFETY: in no list yet, and taken out before the node goes (I1).
-            unsafe { lists.children.push_back(place, self.head.scope.as_ptr()) };
-            above.counts.children.fetch_add(1, Ordering::Relaxed);
-            let owner = above.owner();
-            drop(lists);
-            owner.map(|owner| self.adopt_owner(owner));
-        }
-        if self.state.done().is_some() {
-            // Ended by one of them while it was linked to the others. A sweep that is under way may do the same.
-            self.unlink();
-        }
-    }
 }

@@ -21,7 +21,7 @@ use crate::timer::Entry;
 use crate::value::ValueRef;
 use crate::waiter::Waiter;
 
-use super::Dead;
+use super::{Ref, count_up};
 
 /// What a context is derived by; for Debug, and for what can end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -319,108 +319,5 @@ impl Head {
     #[inline]
     pub(super) fn is_counted(&self) -> bool {
         cfg!(all(test, purview_loom)) || !matches!(self.kind, Kind::Background | Kind::Todo)
-    }
-}
-
-/// A strong pointer to a context.
-#[repr(transparent)]
-pub(crate) struct Ref(pub(super) NonNull<Head>);
-
-// SAFETY: a counted pointer to what is `Send + Sync`.
-unsafe impl Send for Ref {}
-// SAFETY: as above.
-unsafe impl Sync for Ref {}
-
-impl Ref {
-    /// A static root.
-    #[cfg(not(all(test, purview_loom)))]
-    pub(super) const fn to_static(node: &'static Node) -> Ref {
-        // SAFETY: a reference is not null; a node begins with its head.
-        Ref(unsafe { NonNull::new_unchecked((&raw const *node).cast_mut().cast::<Head>()) })
-    }
-
-    /// Puts a node on the heap.
-    pub(super) fn new(node: Node) -> Ref {
-        let node = NonNull::from(Box::leak(Box::new(node)));
-        // SAFETY: it was made here and is nobody else's yet.
-        unsafe { (*node.as_ptr()).head.scope = node };
-        Ref(node.cast())
-    }
-
-    /// A handle of a node that is only known to be in memory: None once its last handle is gone.
-    pub(crate) fn upgrade(node: NonNull<Node>) -> Option<Ref> {
-        // SAFETY: the caller found it in a list or a heap, under that one's lock (I1, T2).
-        let strong = &unsafe { node.as_ref() }.head.strong;
-        let mut count = strong.load(Ordering::Relaxed);
-        while count != 0 {
-            match strong.compare_exchange_weak(
-                count,
-                count + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(Ref(node.cast())),
-                Err(now) => count = now,
-            }
-        }
-        None
-    }
-
-    /// The pointer, with the count that this handle is.
-    pub(super) fn into_raw(self) -> NonNull<Head> {
-        std::mem::ManuallyDrop::new(self).0
-    }
-
-    #[inline]
-    pub(crate) fn head(&self) -> &Head {
-        // SAFETY: this handle keeps it.
-        unsafe { self.0.as_ref() }
-    }
-
-    #[inline]
-    pub(crate) fn scope(&self) -> &Node {
-        self.head().scope()
-    }
-
-    /// The node itself, of a handle to a node and not to a value layer.
-    pub(super) fn node(&self) -> NonNull<Node> {
-        self.head().scope
-    }
-
-    /// Gives the handle up. If it was the last, what is left of the context is to be reclaimed by the caller.
-    #[must_use]
-    pub(crate) fn release(self) -> Option<Dead> {
-        // SAFETY: the handle is given up.
-        unsafe { Dead::release(self.into_raw()) }
-    }
-}
-
-impl Clone for Ref {
-    #[inline]
-    fn clone(&self) -> Ref {
-        let head = self.head();
-        if head.is_counted() {
-            count_up(&head.strong);
-        }
-        Ref(self.0)
-    }
-}
-
-impl Drop for Ref {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the handle is given up.
-        if let Some(dead) = unsafe { Dead::release(self.0) } {
-            let mut panics = super::Panics::new();
-            dead.reclaim(&mut panics);
-            panics.resume();
-        }
-    }
-}
-
-/// Adds one, as `Arc` does: without ordering, since the caller has a count already, and never past what can be counted.
-fn count_up(count: &AtomicUsize) {
-    if count.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
-        std::process::abort(); // 2^63 forgotten handles
     }
 }

@@ -4,12 +4,10 @@
     reason = "a sweep follows pointers down, which the lists' locks and the chain's counts keep"
 )]
 
-use std::any::Any;
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::thread;
 
 use crate::clock::Tick;
 use crate::error::{By, Cause, Error};
@@ -19,8 +17,9 @@ use crate::sync::Ordering;
 use crate::timer::runner;
 use crate::waiter::{Waiter, Who};
 
+use super::chain::Chain;
 use super::node::Ended;
-use super::{Node, Ref};
+use super::{Node, Panics, Ref};
 
 /// How many links are walked before the lock is let go for others. Long enough that locking is a small part of the walk,
 /// short enough that nobody waits for longer than about a microsecond.
@@ -211,16 +210,6 @@ impl Node {
         }
     }
 
-    fn next_in_chain(&self) -> Option<NonNull<Node>> {
-        // SAFETY: the claimant's alone (I6).
-        self.work.with(|next| unsafe { *next })
-    }
-
-    fn set_next_in_chain(&self, next: Option<NonNull<Node>>) {
-        // SAFETY: the claimant's alone (I6).
-        self.work.with_mut(|place| unsafe { *place = next });
-    }
-
     /// Notes the end of an owner whose limit has passed, and claims it.
     fn claim_expired(&self) -> bool {
         self.note_expiry().origin() == self.head.scope && self.state.claim()
@@ -315,47 +304,10 @@ fn help(nodes: Vec<Ref>, panics: &mut Panics) {
     kept.into_iter().for_each(|context| panics.release(context));
 }
 
-/// The nodes of a sweep, each with a count, linked through themselves.
-struct Chain {
-    first: Option<NonNull<Node>>,
-    last: Option<NonNull<Node>>,
-    sorted: bool,
-}
-
 impl Chain {
-    fn new(first: Ref) -> Chain {
-        let mut chain = Chain { first: None, last: None, sorted: true };
-        chain.push(first);
-        chain
-    }
-
-    fn push(&mut self, context: Ref) {
-        let node = context.node();
-        // SAFETY: the chain keeps it from here on, by the count that the handle was.
-        unsafe { node.as_ref() }.set_next_in_chain(None);
-        let _ = context.into_raw();
-        match self.last.replace(node) {
-            None => self.first = Some(node),
-            Some(last) => {
-                self.sorted &= id(last) < id(node);
-                // SAFETY: in the chain.
-                unsafe { last.as_ref() }.set_next_in_chain(Some(node));
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<Ref> {
-        let node = self.first?;
-        // SAFETY: in the chain.
-        self.first = unsafe { node.as_ref() }.next_in_chain();
-        Some(Ref(node.cast()))
-    }
-
     /// Wakes all who wait at a node of the chain: nodes in derivation order, at each in order of arrival (C9).
     fn wake(mut self, wake: Wake, panics: &mut Panics) {
-        if !self.sorted {
-            self.first = sort(self.first);
-        }
+        self.sort();
         let origin = self.first;
         let mut at = self.first;
         while let Some(node) = at {
@@ -380,116 +332,5 @@ impl Chain {
             }
             let_go(context, wake, panics);
         }
-    }
-}
-
-fn id(node: NonNull<Node>) -> u64 {
-    // SAFETY: the caller has it in a chain.
-    unsafe { node.as_ref() }.head.id.number()
-}
-
-/// Sorts a chain by derivation: a merge sort of sorted runs, bottom up, in place.
-fn sort(first: Option<NonNull<Node>>) -> Option<NonNull<Node>> {
-    let mut runs: Vec<Option<NonNull<Node>>> = Vec::new(); // runs[i]: 2^i runs merged, or none
-    let mut rest = first;
-    while let Some(head) = rest {
-        let mut last = head;
-        // SAFETY: in the chain, here and below.
-        while let Some(next) =
-            unsafe { last.as_ref() }.next_in_chain().filter(|next| id(last) < id(*next))
-        {
-            last = next;
-        }
-        // SAFETY: as above.
-        rest = unsafe { last.as_ref() }.next_in_chain();
-        // SAFETY: as above.
-        unsafe { last.as_ref() }.set_next_in_chain(None);
-        let mut run = Some(head);
-        for slot in &mut runs {
-            match slot.take() {
-                Some(earlier) => run = merge(Some(earlier), run),
-                None => {
-                    *slot = run.take();
-                    break;
-                }
-            }
-        }
-        if run.is_some() {
-            runs.push(run);
-        }
-    }
-    runs.into_iter().fold(None, |sorted, run| merge(run, sorted))
-}
-
-fn merge(a: Option<NonNull<Node>>, b: Option<NonNull<Node>>) -> Option<NonNull<Node>> {
-    let (mut a, mut b) = (a, b);
-    let mut first = None;
-    let mut last: Option<NonNull<Node>> = None;
-    loop {
-        let source = match (a, b) {
-            (Some(x), Some(y)) if id(x) < id(y) => &mut a,
-            (_, Some(_)) => &mut b,
-            (_, None) => &mut a,
-        };
-        let Some(node) = *source else { return first };
-        // SAFETY: in the chain, here and below.
-        *source = unsafe { node.as_ref() }.next_in_chain();
-        match last.replace(node) {
-            None => first = Some(node),
-            // SAFETY: as above.
-            Some(last) => unsafe { last.as_ref() }.set_next_in_chain(Some(node)),
-        }
-    }
-}
-
-/// The panics of user code, which must not keep the rest from being served.
-pub(crate) struct Panics {
-    first: Option<Box<dyn Any + Send>>,
-}
-
-impl Panics {
-    pub(crate) fn new() -> Self {
-        Panics { first: None }
-    }
-
-    /// Runs user code. Its panic, if it is the first, is kept for [`resume`](Self::resume).
-    pub(crate) fn catch(&mut self, code: impl FnOnce()) {
-        // Unwind safety: what a panic leaves broken in the user's state is seen by who gets the panic.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
-            match self.first {
-                None => self.first = Some(payload),
-                Some(_) => discard(payload),
-            }
-        }
-    }
-
-    /// Drops a handle, which may be the last and drop values.
-    pub(crate) fn release(&mut self, context: Ref) {
-        if let Some(dead) = context.release() {
-            dead.reclaim(self);
-        }
-    }
-
-    /// Goes on with the first panic, if there was one. A thread that is unwinding already keeps to its own.
-    pub(crate) fn resume(self) {
-        match self.first {
-            Some(payload) if !thread::panicking() => resume_unwind(payload),
-            Some(payload) => discard(payload),
-            None => {}
-        }
-    }
-
-    /// Where there is no caller: the panic hook has reported them.
-    pub(crate) fn forget(self) {
-        if let Some(payload) = self.first {
-            discard(payload);
-        }
-    }
-}
-
-/// What was thrown may throw when it is dropped.
-fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
     }
 }

@@ -1,0 +1,192 @@
+//! Promises about the project itself, each a check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Outcome, output};
+
+/// Lines of code, without comments, blank lines and tests, that a source file may have.
+const MOST_LINES: usize = 300;
+
+/// What is wrong, if anything; or why that could not be found out.
+type Found = Result<Vec<String>, String>;
+type Check = fn(&Path) -> Found;
+
+pub(crate) fn run(root: &Path) -> Outcome {
+    let checks: [(&str, Check); 6] = [
+        ("the core has no dependencies", core_has_no_dependencies),
+        ("every promise has a test", promises_have_tests),
+        ("files are short, or say why not", files_are_short),
+        ("each unsafe module says why", unsafe_has_reasons),
+        ("documents name what there is", documents_are_true),
+        ("one spelling of each idea", spellings),
+    ];
+    let mut complaints = Vec::new();
+    for (name, check) in checks {
+        let found = check(root)?;
+        println!("{} {name}", if found.is_empty() { "ok  " } else { "FAIL" });
+        complaints.extend(found);
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("tidy:\n  {}", complaints.join("\n  ")))
+    }
+}
+
+fn core_has_no_dependencies(_: &Path) -> Found {
+    let args = ["tree", "-p", "purview", "-e", "normal,build"].map(String::from);
+    let tree = output("cargo", &args, &[])?;
+    let lines: Vec<&str> = tree.lines().filter(|line| !line.trim().is_empty()).collect();
+    Ok(if lines.len() == 1 { Vec::new() } else { vec![format!("cargo tree -p purview:\n{tree}")] })
+}
+
+fn promises_have_tests(root: &Path) -> Found {
+    let promises = read(&root.join("PROMISES.md"))?;
+    let mut tests = String::new();
+    for file in sources(&root.join("crates/purview/tests"))? {
+        tests.push_str(&read(&file)?);
+    }
+    let numbers = promises.lines().filter_map(|line| line.strip_prefix("- **C")?.split_once("**"));
+    let numbers: Vec<&str> = numbers.map(|(number, _)| number).collect();
+    let mut missing: Vec<String> = numbers
+        .iter()
+        .filter(|number| !tests.contains(&format!("fn c{number}_")))
+        .map(|number| format!("PROMISES.md: C{number} has no test named c{number}_…"))
+        .collect();
+    if numbers.len() < 41 {
+        missing.push(format!("PROMISES.md: only {} promises were found", numbers.len()));
+    }
+    Ok(missing)
+}
+
+fn files_are_short(root: &Path) -> Found {
+    let reasons = read(&root.join("ARCHITECTURE.md"))?;
+    let mut long = Vec::new();
+    for folder in ["crates", "demo/src", "examples/src", "xtask/src"] {
+        for file in sources(&root.join(folder))? {
+            let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+            let lines = code_lines(&read(&file)?);
+            if !name.contains("/tests/")
+                && lines > MOST_LINES
+                && !reasons.contains(&format!("- `{name}`"))
+            {
+                long.push(format!(
+                    "{name}: {lines} lines of code, and no line in ARCHITECTURE.md says why"
+                ));
+            }
+        }
+    }
+    Ok(long)
+}
+
+/// Lines that are neither blank nor comment, up to the tests at the end.
+fn code_lines(text: &str) -> usize {
+    let lines = text.lines().map(str::trim);
+    let code = lines.take_while(|line| {
+        !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(all(test, not(")
+    });
+    code.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+fn unsafe_has_reasons(root: &Path) -> Found {
+    let mut found = Vec::new();
+    for file in sources(&root.join("crates"))? {
+        let text = read(&file)?;
+        if text.contains("allow(unsafe_code") {
+            found.push(format!("{}: expect(unsafe_code, reason = …), not allow", file.display()));
+        }
+    }
+    Ok(found)
+}
+
+fn documents_are_true(root: &Path) -> Found {
+    let readme = read(&root.join("README.md"))?;
+    let mut found = Vec::new();
+    for file in sources(&root.join("examples/src/bin"))? {
+        let name =
+            file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !readme.contains(&name) {
+            found.push(format!("README.md does not name the example {name}"));
+        }
+    }
+    for document in [
+        "README.md",
+        "GO.md",
+        "COMPARE.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    ] {
+        let text = read(&root.join(document))?;
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !target.is_empty() && !target.contains("://") && !root.join(target).exists() {
+                found.push(format!("{document}: there is no {target}"));
+            }
+        }
+    }
+    let architecture = read(&root.join("ARCHITECTURE.md"))?;
+    for file in sources(&root.join("crates/purview/src"))? {
+        let name = file
+            .strip_prefix(root.join("crates/purview/src"))
+            .unwrap_or(&file)
+            .display()
+            .to_string();
+        if !architecture.contains(&name) {
+            found.push(format!("ARCHITECTURE.md does not name {name}"));
+        }
+    }
+    let rust_version = read(&root.join("Cargo.toml"))?;
+    let msrv =
+        rust_version.split("rust-version = \"").nth(1).and_then(|rest| rest.split('"').next());
+    if !msrv.is_some_and(|version| readme.contains(version)) {
+        found.push("README.md does not name the rust-version of Cargo.toml".into());
+    }
+    Ok(found)
+}
+
+fn spellings(root: &Path) -> Found {
+    let wrong = [
+        (concat!("Cancellation", " safety"), "Cancel safety"),
+        (concat!("// Safety", ":"), "// SAFETY:"),
+        (concat!("cancel", "led"), "canceled"),
+        (concat!("cancel", "ling"), "canceling"),
+        (concat!("thread::", "sleep("), "a wait for what is to happen"),
+    ];
+    let mut found = Vec::new();
+    for file in sources(&root.join("crates"))? {
+        for (number, line) in read(&file)?.lines().enumerate() {
+            for (bad, good) in wrong {
+                if line.contains(bad) {
+                    found.push(format!("{}:{}: {bad} → {good}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|err| format!("{}: {err}", file.display()))
+}
+
+/// All Rust files below `folder`.
+fn sources(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+        for entry in entries {
+            let path = entry.map_err(|err| format!("{}: {err}", folder.display()))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
