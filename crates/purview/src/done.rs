@@ -117,7 +117,7 @@ impl<'a> Done<'a> {
 
     fn wait_until(self, at: Tick) -> Option<Error> {
         let alarm = Alarm::new(self.context().clock(), at);
-        block_on(pin!(Either { done: self, alarm })).err()
+        block_on(pin!(Either { alarm, done: self })).err()
     }
 
     /// Whether the context has ended, so that a poll would be ready.
@@ -214,8 +214,9 @@ impl fmt::Debug for Done<'_> {
 
 /// The end, or an alarm before it: what a sleep and a wait with a limit wait for.
 pub(crate) struct Either<'a> {
-    pub(crate) done: Done<'a>,
+    /// Dropped first: it leaves a clock that the other may be the last to keep.
     pub(crate) alarm: Alarm,
+    pub(crate) done: Done<'a>,
 }
 
 impl Future for Either<'_> {

@@ -48,6 +48,8 @@ impl CancelGuard {
 
     /// Cancels the context and says why, unless it has ended: the first cause stays.
     ///
+    /// The cause lives as long as the context and its errors do. One that holds a handle of that context keeps it for ever.
+    ///
     /// ```
     /// let (ctx, guard) = purview::Context::background().with_cancel();
     /// guard.cancel_with("disk full");
@@ -143,6 +145,8 @@ impl CancelHandle {
     }
 
     /// Cancels the context and says why, unless it has ended: the first cause stays.
+    ///
+    /// The cause lives as long as the context and its errors do. One that holds a handle of that context keeps it for ever.
     ///
     /// ```
     /// let (ctx, guard) = purview::Context::background().with_cancel();

@@ -33,7 +33,7 @@ impl<'a> Sleep<'a> {
     pub(crate) fn new(context: &'a Context, duration: Duration) -> Self {
         let clock = context.clock();
         let alarm = Alarm::new(clock, clock.now().after(duration));
-        Sleep { either: Either { done: Done::borrowed(context), alarm } }
+        Sleep { either: Either { alarm, done: Done::borrowed(context) } }
     }
 }
 

@@ -7,6 +7,9 @@ use super::{Due, Entry, OUT, Target};
 use crate::clock::Tick;
 use crate::tree::Ref;
 
+/// Room that is kept however few entries there are, so that a quiet heap never allocates.
+const KEPT: usize = 1024;
+
 /// Entries by deadline, then by sequence (derivation).
 pub(crate) struct Heap {
     slots: Vec<Slot>,
@@ -71,6 +74,9 @@ impl Heap {
             return;
         }
         self.slots.swap_remove(place);
+        if self.slots.capacity() > KEPT && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(self.slots.capacity() / 2);
+        }
         if place < self.slots.len() {
             self.settle(place);
         }

@@ -86,6 +86,13 @@ fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'sta
     }
 }
 
+/// Looks again and again, and now and then lets others run.
+fn spin_until(mut seen: impl FnMut() -> bool) {
+    while !(0..100).any(|_| seen()) {
+        thread::yield_now();
+    }
+}
+
 /// A user's own type around a context, where Go embeds the interface.
 struct Request {
     ctx: Context,
@@ -506,9 +513,7 @@ fn whoever_sees_an_error_sees_the_context_done_in_every_way() {
                     let (start, parent) = (&start, &parent);
                     s.spawn(move || {
                         start.wait();
-                        while ctx.err().is_none() {
-                            thread::yield_now();
-                        }
+                        spin_until(|| ctx.err().is_some());
                         assert_ended("the one that was asked", ctx, ErrorKind::Canceled, None);
                         // The parent is done before the child.
                         assert_ended("its parent", parent, ErrorKind::Canceled, None);
@@ -955,9 +960,7 @@ mod cause {
         for timeout in [Duration::ZERO, Duration::from_micros(100)] {
             let (parent, cancel) = Context::background().with_cancel();
             let (ctx, _guard) = timed(&parent, timeout, &too_slow);
-            while !ctx.is_done() {
-                std::hint::spin_loop(); // nobody waits: it is this poll that finds the time passed
-            }
+            spin_until(|| ctx.is_done()); // nobody waits: it is this poll that finds the time passed
             cancel.cancel_with(finished_early.clone());
             assert_ended("ctx", &ctx, DEADLINE, Some(&too_slow));
         }
@@ -1045,30 +1048,48 @@ mod cause {
 /// Go: TestCauseRace. With a second canceler, who must not win later.
 #[test]
 fn a_cause_may_be_polled_while_it_is_given() {
-    in_time("polling for a cause", || {
-        for round in 0..2000 {
-            let (ctx, cancel) = Context::background().with_cancel();
-            let causes = ["one", "other"].map(Cause::from);
-            let start = Barrier::new(3);
-            let first = thread::scope(|s| {
-                for cause in &causes {
-                    let (start, cancel) = (&start, &cancel);
-                    s.spawn(move || {
-                        start.wait();
+    const ROUNDS: usize = 5000;
+    fn cause_of(ctx: &Context) -> Option<Option<Cause>> {
+        ctx.err().map(|err| err.cause().cloned())
+    }
+    in_time("polling for causes", || {
+        let family: Vec<_> = (0..ROUNDS).map(|_| Context::background().with_cancel()).collect();
+        let causes = ["one", "other"].map(Cause::from);
+        let arrived = AtomicUsize::new(0);
+        let seen = thread::scope(|s| {
+            let cancelers = causes.each_ref().map(|cause| {
+                let (family, arrived) = (&family, &arrived);
+                s.spawn(move || {
+                    let mut seen = Vec::new();
+                    for (round, (ctx, cancel)) in family.iter().enumerate() {
+                        // Closer together than a barrier's wake-up would be.
+                        arrived.fetch_add(1, Ordering::SeqCst);
+                        spin_until(|| arrived.load(Ordering::SeqCst) >= 2 * (round + 1));
                         cancel.cancel_with(cause.clone());
-                    });
-                }
-                start.wait();
-                loop {
-                    if let Some(err) = ctx.err() {
-                        break err;
+                        seen.push(cause_of(ctx));
                     }
-                    thread::yield_now();
-                }
+                    seen
+                })
             });
-            assert!(causes.iter().any(|cause| same(first.cause(), Some(cause))), "{round}");
-            let last = ctx.err().unwrap();
-            assert!(same(first.cause(), last.cause()), "{round}: {first:?}, then {last:?}");
+            let mut seen = Vec::new();
+            for (ctx, _) in &family {
+                let mut first = None;
+                spin_until(|| {
+                    first = cause_of(ctx);
+                    first.is_some()
+                });
+                seen.push(first);
+            }
+            let [one, other] = cancelers.map(|canceler| canceler.join().expect("no panic there"));
+            [seen, one, other]
+        });
+        for (round, (ctx, _)) in family.iter().enumerate() {
+            let last = cause_of(ctx).unwrap();
+            assert!(causes.iter().any(|cause| same(last.as_ref(), Some(cause))), "{round}");
+            for seen in &seen {
+                let seen = seen[round].as_ref().expect("it was done");
+                assert!(same(seen.as_ref(), last.as_ref()), "{round}: {seen:?}, then {last:?}");
+            }
         }
     });
 }
@@ -1285,7 +1306,13 @@ fn a_callback_that_must_block_spawns_and_cancel_does_not_wait_for_it() {
 fn callbacks_run_in_the_order_of_derivation_and_then_of_registration() {
     let (root, cancel) = Context::background().with_cancel();
     let log = Log::default();
-    let family: Vec<_> = (0..100).map(|_| root.with_cancel()).collect();
+    let mut family: Vec<(Context, CancelGuard)> = Vec::new();
+    for i in 0..100 {
+        // Now below the root, now below an earlier one: neither level by level nor branch by branch.
+        let parent = if i % 3 == 0 { &root } else { &family[i / 2].0 };
+        let child = parent.with_cancel();
+        family.push(child);
+    }
     let note = |line: String| {
         let log = log.clone();
         move |_: &Error| log.add(line)
