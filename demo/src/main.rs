@@ -1,0 +1,166 @@
+//! A small HTTP search service that lives by purview: every request, every query and the shutdown
+//! itself are contexts.
+//!
+//! ```text
+//! background ─ server ─┬─ refresh                    (refresher.rs)
+//!                      └─ requests ─┬─ search        (server.rs, search.rs)
+//!                         (grace)   ├─ report        (server.rs, report.rs)
+//!                                   └─ wrap-up       (shutdown.rs)
+//!                                      (grace)
+//! ```
+//!
+//! `server` ends on a signal, `requests` a grace later. A request's context also ends at its
+//! `timeout_ms`, or when its client hangs up (scope.rs). Below a request there is only SQLite, which
+//! asks the context as it goes (store.rs).
+
+mod args;
+mod failure;
+mod params;
+mod refresher;
+mod report;
+mod scope;
+mod search;
+mod seed;
+mod server;
+mod shutdown;
+mod stats;
+mod store;
+mod words;
+
+use std::future::IntoFuture;
+use std::io::{self, ErrorKind, Write};
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use purview::Context;
+use tokio::net::TcpListener;
+
+use crate::args::{Args, Command};
+use crate::seed::{Data, Unusable};
+use crate::server::App;
+use crate::stats::Stats;
+use crate::store::Store;
+
+/// What a blocking thread that nothing could stop gets before the process leaves it behind.
+const LAST: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let args = match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(args)) => args,
+        Ok(Command::Help) => {
+            say(args::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(sentence) => {
+            complain(&sentence);
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| format!("cannot start the runtime: {err}"))
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(serve(args));
+            runtime.shutdown_timeout(LAST);
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            complain(&sentence);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From the port to the last line. The error is a sentence.
+async fn serve(args: Args) -> Result<(), String> {
+    // The port first: a busy one is no reason to make people wait for the data.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
+        .await
+        .map_err(|err| no_port(args.port, &err))?;
+    let address = listener.local_addr().map_err(|err| err.to_string())?;
+
+    let (serving, stop) = Context::background().derive().name("server").build();
+    let (requests, _guard) = serving.derive().name("requests").grace(args.grace).build();
+    shutdown::on_signals(&stop.handle())
+        .map_err(|err| format!("cannot listen for signals: {err}"))?;
+
+    let Some(data) = prepare(&serving, &args).await? else { return Ok(()) };
+    let path = args.data.display();
+    say(&match data.seeded_in {
+        Some(took) => format!("made {} notes in {:.1} s: {path}", data.rows, took.as_secs_f64()),
+        None => format!("{} notes: {path}", data.rows),
+    });
+
+    let stats = Arc::new(Stats::default());
+    let store = Store::new(args.data, Arc::clone(&stats));
+    let refresher = refresher::run(serving.clone(), store.clone(), Arc::clone(&stats));
+    let refresher = tokio::spawn(refresher);
+    let app = App {
+        serving: serving.clone(),
+        requests: requests.clone(),
+        store,
+        stats: Arc::clone(&stats),
+    };
+    let told = serving.clone();
+    let server = axum::serve(listener, server::routes(Arc::new(app)))
+        .with_graceful_shutdown(async move { drop(told.done().await) });
+    let server = tokio::spawn(server.into_future());
+
+    say(&format!(
+        "listening on http://{address}/
+
+open it in a browser, or try
+  curl 'http://{address}/search?q=storm&slow=1&timeout_ms=500'   # a part of the answer, in time
+  curl 'http://{address}/report?timeout_ms=300'                  # 504, and where its end came from
+  curl -m 0.5 'http://{address}/report'; curl 'http://{address}/stats'   # hang up: its query stops
+
+Ctrl-C stops it\n"
+    ));
+    shutdown::drained(&serving, &requests, args.grace, server, refresher, &stats).await;
+    Ok(())
+}
+
+/// The data, or `None` if Ctrl-C came first.
+async fn prepare(ctx: &Context, args: &Args) -> Result<Option<Data>, String> {
+    let (ctx, path, rows) = (ctx.clone(), args.data.clone(), args.rows);
+    let prepared = tokio::task::spawn_blocking(move || {
+        let announce = || say(&format!("making {rows} notes in {} …", path.display()));
+        seed::prepare(&ctx, &path, rows, announce)
+    });
+    match prepared.await {
+        Ok(Ok(data)) => Ok(Some(data)),
+        Ok(Err(Unusable::Ended(ended))) => {
+            say(&format!("{ended}; the data was not finished, the next start begins anew"));
+            Ok(None)
+        }
+        Ok(Err(Unusable::Because(sentence))) => Err(sentence),
+        Err(panic) => Err(panic.to_string()),
+    }
+}
+
+fn no_port(port: u16, err: &io::Error) -> String {
+    match err.kind() {
+        ErrorKind::AddrInUse => format!(
+            "port {port} on 127.0.0.1 is in use; choose another with --port N, or --port 0 for any free one"
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("port {port} on 127.0.0.1 is not for this user; choose another with --port N")
+        }
+        _ => format!("cannot listen on 127.0.0.1:{port}: {err}"),
+    }
+}
+
+/// A line for the person who started the service. If they closed the pipe, it goes nowhere.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// The same for what went wrong.
+fn complain(sentence: &str) {
+    let _ = writeln!(io::stderr().lock(), "purview-demo: {sentence}");
+}
