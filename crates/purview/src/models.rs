@@ -157,6 +157,21 @@ fn c7_a_cancel_of_the_child_and_one_of_the_parent_leave_nothing_live() {
 }
 
 #[test]
+fn c2_who_cancels_a_child_after_its_parents_end_changes_nothing() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, child_guard) = ctx.with_cancel();
+        let parent = ctx.clone();
+        let canceler = thread::spawn(move || guard.cancel_with("first"));
+        let was_done = parent.is_done();
+        child_guard.cancel_with("second");
+        canceler.join().unwrap();
+        let err = child.err().expect("done");
+        assert!(!was_done || err.origin().context() == parent.id());
+    });
+}
+
+#[test]
 fn c9_whoever_sees_a_child_done_sees_its_parent_done() {
     loom::model(|| {
         let (ctx, guard) = root();

@@ -190,7 +190,7 @@ impl Boxed {
     }
 
     /// Puts it in front of a chain; whoever holds the chain frees it.
-    pub(crate) fn link(self, next: Option<ValueRef>) -> ValueRef {
+    fn link(self, next: Option<ValueRef>) -> ValueRef {
         let mut link = std::mem::ManuallyDrop::new(self).0;
         // SAFETY: nobody else has it yet.
         unsafe { link.as_mut() }.link(next);
@@ -202,6 +202,62 @@ impl Drop for Boxed {
     fn drop(&mut self) {
         // SAFETY: made by `new` or `fork`, and not linked.
         unsafe { free_boxed(self.0) };
+    }
+}
+
+/// The values that a context is going to own, the nearest first.
+pub(crate) struct Own {
+    first: Option<ValueRef>,
+    len: usize,
+}
+
+// SAFETY: as for a `Boxed`.
+unsafe impl Send for Own {}
+// SAFETY: as above.
+unsafe impl Sync for Own {}
+
+impl Own {
+    pub(crate) const fn none() -> Self {
+        Own { first: None, len: 0 }
+    }
+
+    pub(crate) fn push(&mut self, value: Boxed) {
+        self.first = Some(value.link(self.first));
+        self.len += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts them in front of `outer`; whoever holds the chain frees them.
+    pub(crate) fn link(self, outer: Option<ValueRef>) -> Option<ValueRef> {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: belongs to an ancestor of the context that is going to own these (V1).
+        let below = outer.map_or(0, |outer| unsafe { outer.as_ref() }.depth);
+        let mut at = this.first;
+        for depth in (below + 1..=below + this.len).rev() {
+            let Some(mut link) = at else { break };
+            // SAFETY: nobody else has it yet.
+            let entry = unsafe { link.as_mut() };
+            entry.depth = depth;
+            at = entry.next;
+            if at.is_none() {
+                entry.next = outer;
+            }
+        }
+        this.first.or(outer)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        while let Some(link) = self.first {
+            // SAFETY: the chain is this one's alone.
+            self.first = unsafe { next(link) };
+            // SAFETY: as above.
+            unsafe { free_boxed(link) };
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::observe::ContextId;
 use crate::state::{Ended, Ending, View};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::value::{Boxed, Typed};
+use crate::value::{Own, Typed};
 
 use super::{Head, Kind, Node, Panics, Ref, Wake, expire};
 
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) deadline_cause: Option<Cause>,
     pub(crate) grace: Option<Duration>,
     /// In the order in which they were set: the last is the nearest.
-    pub(crate) values: Vec<Boxed>,
+    pub(crate) values: Own,
 }
 
 impl Plan {
@@ -50,7 +50,7 @@ impl Plan {
             deadline: Tick::NEVER,
             deadline_cause: None,
             grace: None,
-            values: Vec::new(),
+            values: Own::none(),
         }
     }
 }
@@ -95,10 +95,7 @@ impl Ref {
         node.deadline_cause = plan.deadline_cause;
         node.grace = plan.grace;
         node.own_values = plan.values.len();
-        node.head.values = plan
-            .values
-            .into_iter()
-            .fold(self.head().values, |chain, value| Some(value.link(chain)));
+        node.head.values = plan.values.link(self.head().values);
         let child = Ref::new(node);
         let node = child.scope();
 

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::list::Link;
 use crate::observe::ContextId;
 use crate::sync::Ordering;
-use crate::value::{Boxed, ValueRef};
+use crate::value::{Boxed, Own, ValueRef};
 
 use super::node::Merged;
 use super::{Kind, Node, Plan, Ref};
@@ -25,7 +25,9 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
     node.head.values = chains[0];
     if chains.iter().any(|chain| *chain != chains[0]) {
         node.own_values = 1;
-        node.head.values = Some(Boxed::fork(&chains).link(None));
+        let mut own = Own::none();
+        own.push(Boxed::fork(&chains));
+        node.head.values = own.link(None);
     }
     for parent in &parents {
         parent.scope().watch();

@@ -48,6 +48,7 @@ pub(crate) fn cancel(
     if node.state.done().is_none() {
         let now = node.clock.now();
         expire_first(node, now, &mut panics);
+        node.follow_parent();
         if end_by_call(node, by, now, &mut cause, place) {
             sweep(context.clone(), Wake::Here, &mut panics);
         }
@@ -207,6 +208,17 @@ impl Node {
                 }
             }
             resumed = true;
+        }
+    }
+
+    /// If a parent has ended, and its sweep has not come here yet: the parent's end was first (C2).
+    fn follow_parent(&self) {
+        if self.grace.is_some() {
+            return;
+        }
+        if let Some(done) = self.links_up().find_map(|(above, _)| above.state.done()) {
+            let ending = self.own_end_before(self.ended_at(done.ending())).unwrap_or(done.ending());
+            let (Outcome::Won | Outcome::Lost) = self.state.end(ending, false);
         }
     }
 

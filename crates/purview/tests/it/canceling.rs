@@ -53,6 +53,26 @@ fn c2_done_is_final_and_every_observer_sees_the_same_error_for_ever() {
 }
 
 #[test]
+fn c2_of_a_parents_end_and_a_cancel_that_comes_after_it_the_parents_is_first() {
+    for _ in 0..50 {
+        let (parent, stop) = Context::background().with_cancel();
+        let children: Vec<_> = (0..1000).map(|_| parent.with_cancel()).collect();
+        let (child, cancel) = &children[999];
+        thread::scope(|s| {
+            s.spawn(|| {
+                while !parent.is_done() {
+                    std::hint::spin_loop();
+                }
+                // The sweep has begun, and is not here yet.
+                cancel.cancel_with("too late");
+            });
+            stop.cancel_with("the parent's");
+        });
+        assert_eq!(child.err().expect("done").to_string(), "context canceled: the parent's");
+    }
+}
+
+#[test]
 fn c3_err_is_done_and_a_poll_agree_at_every_moment_of_a_race() {
     for _ in 0..200 {
         let (ctx, guard) = Context::background().with_cancel();
