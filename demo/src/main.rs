@@ -135,7 +135,8 @@ async fn prepare(ctx: &Context, args: &Args) -> Result<Option<Data>, String> {
     match prepared.await {
         Ok(Ok(data)) => Ok(Some(data)),
         Ok(Err(Unusable::Ended(ended))) => {
-            say(&format!("{ended}; the data was not finished, the next start begins anew"));
+            let why = ended.cause().map_or_else(|| ended.to_string(), ToString::to_string);
+            say(&format!("{why}; the notes were not finished, the next start makes them anew"));
             Ok(None)
         }
         Ok(Err(Unusable::Because(sentence))) => Err(sentence),

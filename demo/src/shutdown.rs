@@ -91,6 +91,10 @@ pub(crate) async fn drained(
     if finished > 0 {
         say(&format!("finished: {finished}"));
     }
+    let hung_up = stats.requests().canceled_by_client - before.canceled_by_client;
+    if hung_up > 0 {
+        say(&format!("hung up: {hung_up}"));
+    }
     for request in stats.shut_down() {
         say(&format!("canceled: {request}"));
     }
@@ -99,8 +103,9 @@ pub(crate) async fn drained(
         say(&format!("left: {work}"));
     }
     if left.is_empty() {
-        let connections = if closed.is_err() { ", but idle connections" } else { "" };
+        // A client that has sent half a request is no request yet, and is not waited for any longer.
+        let cut = if closed.is_err() { " but half a request" } else { "" };
         let took = told.elapsed().as_millis();
-        say(&format!("stopped after {took} ms, nothing left{connections}"));
+        say(&format!("stopped after {took} ms, nothing left{cut}"));
     }
 }

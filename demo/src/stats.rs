@@ -80,7 +80,8 @@ pub(crate) struct Requests {
     timed_out: u64,
     refused: u64,
     failed: u64,
-    canceled_by_client: u64,
+    /// Whose client went away.
+    pub(crate) canceled_by_client: u64,
     canceled_by_shutdown: u64,
 }
 
@@ -183,8 +184,7 @@ impl Stats {
 
     /// How many requests ended how, so far.
     pub(crate) fn requests(&self) -> Requests {
-        let books = self.books();
-        Requests { in_flight: books.in_flight.len(), ..books.requests }
+        self.books().requests()
     }
 
     /// The requests that a shutdown canceled, by name and age.
@@ -194,19 +194,16 @@ impl Stats {
 
     /// Requests and queries under way, by name and age.
     pub(crate) fn under_way(&self) -> Vec<String> {
-        let books = self.books();
-        books.in_flight.values().chain(books.running.values()).map(Work::describe).collect()
+        self.books().under_way()
     }
 
     /// Everything, for `/stats`; `contexts` are shown with what hangs on them.
     pub(crate) fn picture(&self, contexts: [&Context; 2]) -> Picture {
-        let requests = self.requests();
-        let now = self.under_way();
         let books = self.books();
         Picture {
-            requests,
+            requests: books.requests(),
             sqlite: Queries { running: books.running.len(), ..books.sqlite },
-            now,
+            now: books.under_way(),
             refresher: Refresher { runs: books.refreshes, overview: books.overview.clone() },
             contexts: contexts
                 .into_iter()
@@ -226,6 +223,16 @@ impl Stats {
     /// The books are numbers that are right after every statement: a panic spoils nothing.
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn requests(&self) -> Requests {
+        Requests { in_flight: self.in_flight.len(), ..self.requests }
+    }
+
+    fn under_way(&self) -> Vec<String> {
+        self.in_flight.values().chain(self.running.values()).map(Work::describe).collect()
     }
 }
 
