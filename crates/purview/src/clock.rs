@@ -81,7 +81,7 @@ fn epoch() -> Instant {
 }
 
 /// The clock of a tree (C40): the system's, or a manual one that the tree's root keeps alive.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock(Option<NonNull<Manual>>);
 
 impl Clock {
@@ -176,7 +176,10 @@ impl Manual {
                 heap.pop()
             };
             match due {
-                Some(Due::Deadline(node)) => tree::expire(&node, tree::Wake::Here, &mut panics),
+                Some(Due::Deadline(node)) => {
+                    tree::expire(&node, tree::Wake::Here, &mut panics);
+                    panics.release(node);
+                }
                 Some(Due::Alarm(waker)) => panics.catch(|| waker.wake()),
                 None => {}
             }

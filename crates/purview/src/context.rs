@@ -217,7 +217,8 @@ impl Context {
     /// deadlines, and of each key the value of the first parent that has it. Its clock is that of the first parent that
     /// can end. Of no parents at all it is a child of [`background`](Context::background).
     ///
-    /// It waits for its parents: their deadlines are watched from here on. O(parents), here and when it ends or goes.
+    /// It waits for its parents: their deadlines are watched from here on. A parent on another clock ends it all the same,
+    /// but that one's deadline is not told here. O(parents), here and when it ends or goes.
     ///
     /// ```
     /// use purview::Context;

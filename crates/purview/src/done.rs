@@ -134,6 +134,12 @@ impl<'a> Done<'a> {
         self.context().is_done()
     }
 
+    /// Waits no longer; a poll would begin anew.
+    pub(crate) fn stop(self: Pin<&mut Self>) {
+        // SAFETY: nothing is moved out.
+        unsafe { self.get_unchecked_mut() }.leave();
+    }
+
     pub(crate) fn context(&self) -> &Context {
         self.context.context()
     }
@@ -232,9 +238,12 @@ impl Future for Either<'_> {
         }
         // SAFETY: as above.
         let alarm = unsafe { Pin::new_unchecked(&mut this.alarm) }.poll(task);
-        if this.done.node().deadline() <= this.alarm.at() {
-            // Both come at once, and the end wins: it is armed, and wakes us if it has not yet been noted.
-            return Poll::Pending;
+        let node = this.done.node();
+        if alarm.is_ready() && node.deadline() <= this.alarm.at() {
+            // Both come at once, and the end wins. Nobody may be about to note it: this may be the timer's own thread.
+            if let Some(ending) = node.note_deadline() {
+                return Poll::Ready(Err(Error::new(ending)));
+            }
         }
         alarm.map(Ok)
     }

@@ -15,12 +15,13 @@
 
 use std::ptr;
 
-use crate::sync::{AtomicBool, Ordering, UnsafeCell};
+use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
 
 /// A place in a [`List`] of `T`.
 #[derive(Debug)]
 pub(crate) struct Link<T> {
-    linked: AtomicBool,
+    /// 0 or 1. A whole word, so that a link has no padding, which nobody may write while a reference to it is about.
+    linked: AtomicUsize,
     fields: UnsafeCell<Fields<T>>,
 }
 
@@ -36,18 +37,18 @@ impl<T> Link<T> {
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Self {
         let fields = Fields { prev: ptr::null(), next: ptr::null(), item: ptr::null() };
-        Link { linked: AtomicBool::new(false), fields: UnsafeCell::new(fields) }
+        Link { linked: AtomicUsize::new(0), fields: UnsafeCell::new(fields) }
     }
 
     #[cfg(all(test, purview_loom))]
     pub(crate) fn new() -> Self {
         let fields = Fields { prev: ptr::null(), next: ptr::null(), item: ptr::null() };
-        Link { linked: AtomicBool::new(false), fields: UnsafeCell::new(fields) }
+        Link { linked: AtomicUsize::new(0), fields: UnsafeCell::new(fields) }
     }
 
     /// Whether the link may still be in a list. False is final for a link that is linked only once.
     pub(crate) fn is_linked(&self) -> bool {
-        self.linked.load(Ordering::Acquire)
+        self.linked.load(Ordering::Acquire) != 0
     }
 
     /// Runs `access` on the fields of `link`.
@@ -102,7 +103,7 @@ impl<T> List<T> {
         }
         // SAFETY: the link is in no list yet, so it is the caller's alone.
         unsafe { Link::fields(link, |fields| *fields = Fields { prev: before, next, item }) };
-        link.linked.store(true, Ordering::Relaxed); // published by the lock
+        link.linked.store(1, Ordering::Relaxed); // published by the lock
     }
 
     /// Takes `link` out; false where it was not in.
@@ -110,7 +111,7 @@ impl<T> List<T> {
     /// # Safety
     /// The link is in this list or in none.
     pub(crate) unsafe fn remove(&mut self, link: &Link<T>) -> bool {
-        if !link.linked.load(Ordering::Relaxed) {
+        if link.linked.load(Ordering::Relaxed) == 0 {
             return false;
         }
         // SAFETY: it is in this list, whose lock is held.
@@ -127,7 +128,7 @@ impl<T> List<T> {
             // SAFETY: as above.
             unsafe { Link::fields(next, |fields| fields.prev = prev) };
         }
-        link.linked.store(false, Ordering::Release); // I3: the last touch
+        link.linked.store(0, Ordering::Release); // I3: the last touch
         true
     }
 

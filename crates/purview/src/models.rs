@@ -288,12 +288,21 @@ fn c27_a_grace_derived_while_its_parent_is_canceled_begins() {
 }
 
 #[test]
-fn c28_a_merge_made_while_a_parent_is_canceled_is_never_lost_and_leaves_nothing() {
-    loom::model(|| {
+fn c28_a_merge_made_while_its_last_parent_is_canceled_is_never_lost_and_leaves_nothing() {
+    merge_while_canceled(false);
+}
+
+#[test]
+fn c28_a_merge_made_while_its_first_parent_is_canceled_is_never_lost_and_leaves_nothing() {
+    merge_while_canceled(true);
+}
+
+fn merge_while_canceled(a_first: bool) {
+    loom::model(move || {
         let (a, a_guard) = root();
         let (b, _b_guard) = root();
         let canceler = thread::spawn(move || a_guard.cancel());
-        let (merged, merged_guard) = Context::any_of([&b, &a]);
+        let (merged, merged_guard) = Context::any_of(if a_first { [&a, &b] } else { [&b, &a] });
         canceler.join().unwrap();
         assert_eq!(merged.err().expect("done").origin().context(), a.id());
         assert_eq!(b.statistics().children() + a.statistics().children(), 0);
@@ -371,6 +380,26 @@ fn c17_who_begins_to_wait_while_the_deadline_passes_is_woken() {
         clock.advance(Duration::ZERO); // the system's timer looks again whenever something is entered
         assert!(ready || wakes.count() == 1);
         assert_eq!(child.err().expect("done").origin().context(), ctx.id());
+    });
+}
+
+#[test]
+fn c2_what_a_poll_finds_out_about_time_and_a_cancel_above_agree() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (ctx, _guard) = clock.root().with_timeout(SECOND);
+        let (middle, middle_guard) = ctx.with_cancel();
+        let (leaf, _leaf_guard) = middle.with_cancel();
+        let advancing = clock.clone();
+        let seen = leaf.clone();
+        let poller = thread::spawn(move || {
+            advancing.advance(SECOND);
+            let _ = seen.is_done();
+        });
+        middle_guard.cancel();
+        poller.join().unwrap();
+        let of = |ctx: &Context| ctx.err().expect("done").origin().context();
+        assert_eq!(of(&leaf), of(&middle), "a child inherits its parent's error");
     });
 }
 

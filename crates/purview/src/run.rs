@@ -47,6 +47,7 @@ impl<F: Future> Future for Run<'_, F> {
         if let Some(running) = work.as_mut().as_pin_mut().filter(|_| !skip) {
             if let Poll::Ready(output) = running.poll(task) {
                 work.set(None);
+                done.stop();
                 return Poll::Ready(Ok(output));
             }
         }

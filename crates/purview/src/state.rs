@@ -118,15 +118,6 @@ pub(crate) enum Ended {
     Lost,
 }
 
-/// What became of a poll's attempt to note that a deadline has passed.
-#[must_use]
-pub(crate) enum Expired {
-    /// It is done, by this call or an earlier one.
-    Done(Done),
-    /// A timer watches the deadline: it, not the clock, decides.
-    Armed,
-}
-
 /// The word.
 pub(crate) struct State(AtomicPtr<Node>);
 
@@ -179,15 +170,13 @@ impl State {
         }
     }
 
-    /// ask → done, unclaimed.
-    pub(crate) fn expire(&self, ending: Ending) -> Expired {
+    /// ask → done, unclaimed. True if it is done now, by this call or before; false if a timer watches: then that decides.
+    #[must_use]
+    pub(crate) fn expire(&self, ending: Ending) -> bool {
         let done = ending.tagged(0);
         match self.0.compare_exchange(ASK, done, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Expired::Done(Done { word: ending }),
-            Err(now) => match view(now) {
-                View::Done(done) => Expired::Done(done),
-                View::Live | View::AskClock => Expired::Armed,
-            },
+            Ok(_) => true,
+            Err(now) => matches!(view(now), View::Done(_)),
         }
     }
 

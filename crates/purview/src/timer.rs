@@ -20,6 +20,7 @@ pub(crate) mod driver;
 pub(crate) mod heap;
 pub(crate) mod runner;
 
+use std::marker::PhantomPinned;
 use std::ptr::NonNull;
 use std::task::Waker;
 
@@ -29,6 +30,8 @@ use crate::tree::{Node, Ref};
 /// What a heap orders.
 pub(crate) struct Entry {
     fields: UnsafeCell<Fields>,
+    /// A heap writes to it by pointer while its owner has it by `&mut`: that must not claim to be alone with it.
+    _pinned: PhantomPinned,
 }
 
 pub(crate) struct Fields {
@@ -59,12 +62,18 @@ pub(crate) const OUT: usize = usize::MAX;
 impl Entry {
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Self {
-        Entry { fields: UnsafeCell::new(Fields { place: OUT, target: Target::Nothing }) }
+        Entry {
+            fields: UnsafeCell::new(Fields { place: OUT, target: Target::Nothing }),
+            _pinned: PhantomPinned,
+        }
     }
 
     #[cfg(all(test, purview_loom))]
     pub(crate) fn new() -> Self {
-        Entry { fields: UnsafeCell::new(Fields { place: OUT, target: Target::Nothing }) }
+        Entry {
+            fields: UnsafeCell::new(Fields { place: OUT, target: Target::Nothing }),
+            _pinned: PhantomPinned,
+        }
     }
 
     /// Runs `access` on the fields.

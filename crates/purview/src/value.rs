@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Context;
 use crate::key::Key;
+use crate::tree::Panics;
 
 /// Every so many links there can be an index.
 const STRIDE: usize = 8;
@@ -85,12 +86,13 @@ impl Entry {
 
     /// The index at this link, if there is one or it is worth making one. `this` is the link itself, as the chain has it:
     /// a pointer to all of it, which a reference to its entry is not.
-    fn index(&self, this: ValueRef) -> Option<&Index> {
+    fn index(&self, this: ValueRef, may_make: &mut bool) -> Option<&Index> {
         // SAFETY: set once and freed with the entry.
         if let Some(index) = unsafe { self.index.load(Ordering::Acquire).as_ref() } {
             return Some(index);
         }
-        if self.depth % STRIDE != 0 {
+        // One attempt a lookup: where this link is too near the next index, those between are nearer.
+        if self.depth % STRIDE != 0 || !std::mem::take(may_make) {
             return None;
         }
         let (way, found) = self.way_to_index();
@@ -150,13 +152,14 @@ pub(crate) fn find<'a, T: 'static>(context: &'a Context, key: &'static Key<T>) -
 
 fn find_entry(chain: Option<ValueRef>, key: *const ()) -> Option<ValueRef> {
     let mut at = chain;
+    let mut may_make = true;
     while let Some(link) = at {
         // SAFETY: V1.
         let entry = unsafe { link.as_ref() };
         if entry.key == key {
             return at;
         }
-        if let Some(index) = entry.index(link) {
+        if let Some(index) = entry.index(link, &mut may_make) {
             return index.get(key);
         }
         at = entry.next;
@@ -252,12 +255,14 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
+        let mut panics = Panics::new();
         while let Some(link) = self.first {
             // SAFETY: the chain is this one's alone.
             self.first = unsafe { next(link) };
             // SAFETY: as above.
-            unsafe { free_boxed(link) };
+            panics.catch(|| unsafe { free_boxed(link) });
         }
+        panics.resume();
     }
 }
 

@@ -19,11 +19,12 @@ use std::ptr::NonNull;
 
 use crate::clock::Tick;
 use crate::error::By;
-use crate::state::{Done, Ended, Ending, Expired, View};
+use crate::state::{Done, Ended, Ending, View};
 use crate::sync::{Ordering, fence};
 use crate::timer::Target;
 
-use super::{Node, Panics, Ref};
+use super::sweep::let_go;
+use super::{Node, Panics, Ref, Wake};
 
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
@@ -48,30 +49,61 @@ impl Node {
     /// The poll of a node whose deadline nobody watches.
     #[cold]
     pub(super) fn ask_clock(&self) -> Option<Done> {
+        self.ask_clock_at(|| self.clock.now())
+    }
+
+    /// The same, of any node and at a time that may be known; nothing, where a timer watches.
+    pub(super) fn ask_clock_at(&self, now: impl FnOnce() -> Tick) -> Option<Done> {
+        if self.state.load() != View::AskClock {
+            return self.state.done();
+        }
         let owner = self.owner()?;
         match owner.state.load() {
             View::Live => self.state.arm(), // somebody watches it by now: from here on, ours is one load too
             View::Done(done) if done.was_live() => {} // a sweep is on its way and will not pass us by
-            View::Done(done) => self.follow(owner, done),
+            View::Done(_) => self.follow(owner),
             View::AskClock => {
                 let limit = owner.limit();
-                if limit == Tick::NEVER || self.clock.now() < limit {
+                if limit == Tick::NEVER || now() < limit {
                     return None;
                 }
-                if let Expired::Done(done) = owner.state.expire(owner.expiry()) {
-                    self.follow(owner, done);
+                if owner.state.expire(owner.expiry()) {
+                    self.follow(owner);
                 }
             }
         }
         self.state.done()
     }
 
-    /// Notes here what was found out about the owner, so that what this observer saw, everyone sees.
-    fn follow(&self, owner: &Node, done: Done) {
-        if !std::ptr::eq(self, owner) {
-            // Losing means that it has ended by something else meanwhile.
-            let (Ended::Won | Ended::Lost) = self.state.end(done.ending(), false);
+    /// Notes the end of the owner, which is done, here and on the way down to here, parent before child (C9): what this
+    /// observer is going to see, everyone sees. A node on the way may have ended otherwise before; then that is handed on.
+    fn follow(&self, owner: &Node) {
+        let mut path = Vec::new();
+        let mut at = Some(self);
+        while let Some(node) = at.filter(|node| !std::ptr::eq(*node, owner)) {
+            if node.state.done().is_some() {
+                break;
+            }
+            path.push(node);
+            // A merged node may have its owner by another parent than the first; its way is told by the owner alone.
+            at = if node.merged.is_some() { None } else { node.above() };
         }
+        let from = at.unwrap_or(owner);
+        let Some(mut ending) = from.state.done().or(owner.state.done()).map(Done::ending) else {
+            return;
+        };
+        for node in path.into_iter().rev() {
+            let (Ended::Won | Ended::Lost) = node.state.end(ending, false);
+            ending = node.state.done().map_or(ending, Done::ending);
+        }
+    }
+
+    /// Of a node whose deadline has passed: notes the end of its owner, ahead of the timer, and follows it.
+    pub(crate) fn note_deadline(&self) -> Option<Ending> {
+        let owner = self.owner()?;
+        let _ = owner.note_expiry();
+        self.follow(owner);
+        self.state.done().map(Done::ending)
     }
 
     /// Of an owner whose limit has passed: the end it has come to.
@@ -135,6 +167,9 @@ impl Node {
     pub(super) fn ended_at(&self, ending: Ending) -> Tick {
         // SAFETY: this node or an ancestor.
         let origin = unsafe { &*ending.origin().as_ptr() };
+        if origin.clock != self.clock {
+            return self.clock.now(); // a merged context's parent, on another clock: its time says nothing here
+        }
         match ending.by() {
             By::Call | By::GuardDropped => {
                 origin.ended().map_or_else(|| self.clock.now(), |ended| ended.at)
@@ -208,30 +243,30 @@ impl Node {
 
     /// Of a grace: its parent has ended, or will end earlier than it was said. Handed down to all below for whom this is
     /// the earliest now.
-    pub(super) fn lower(&self, until: Tick, panics: &mut Panics) {
+    pub(super) fn lower(&self, until: Tick, wake: Wake, panics: &mut Panics) {
         if !self.lower_graced(until) {
             return;
         }
         let mut todo = Vec::new();
         let mut seen = HashSet::new(); // merged contexts are come to by every parent
+        let mut kept = Vec::new(); // so that no address is seen twice for two nodes
         self.collect_children(&mut todo);
         while let Some((child, source)) = todo.pop() {
             let node = child.scope();
-            if !seen.insert((child.node(), source)) {
-                panics.release(child);
-                continue;
+            if seen.insert((child.node(), source)) {
+                // SAFETY: an ancestor of the child.
+                let source = unsafe { source.as_ref() };
+                let lowered = match node.grace {
+                    Some(grace) => node.lower_graced(source.limit().after(grace)),
+                    None => node.adopt_owner(source),
+                };
+                if lowered {
+                    node.collect_children(&mut todo);
+                }
             }
-            // SAFETY: an ancestor of the child.
-            let source = unsafe { source.as_ref() };
-            let lowered = match node.grace {
-                Some(grace) => node.lower_graced(source.limit().after(grace)),
-                None => node.adopt_owner(source),
-            };
-            if lowered {
-                node.collect_children(&mut todo);
-            }
-            panics.release(child);
+            kept.push(child);
         }
+        kept.into_iter().for_each(|context| let_go(context, wake, panics));
     }
 
     fn lower_graced(&self, until: Tick) -> bool {
@@ -247,10 +282,15 @@ impl Node {
         })
     }
 
-    /// Makes `owner` this node's, if its limit is earlier than that of the present one. True if it is this node's now.
+    /// Makes `owner`, which is above, this node's, if its limit is earlier than that of the present one; of two equal ones
+    /// the upper (C19). True if it is this node's now. Ticks of another clock say nothing.
     pub(super) fn adopt_owner(&self, owner: &Node) -> bool {
+        if owner.clock != self.clock {
+            return false;
+        }
         let _lists = self.lists(); // a derive reads the owner under this lock, and so misses neither it nor the hand-down
-        if owner.limit() < self.deadline() {
+        let (limit, present) = (owner.limit(), self.deadline());
+        if limit < present || (limit == present && limit != Tick::NEVER && self.is_owner()) {
             self.owner.store(owner.head.scope.as_ptr(), Ordering::Release);
         }
         self.owner().is_some_and(|own| std::ptr::eq(own, owner))
@@ -258,10 +298,10 @@ impl Node {
 
     /// Adds the children, each with the node whose deadline binds here.
     fn collect_children(&self, todo: &mut Vec<(Ref, NonNull<Node>)>) {
-        let lists = self.lists();
-        let Some(owner) = self.owner() else { return };
-        let children =
-            lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
-        todo.extend(children.filter_map(Ref::upgrade).map(|child| (child, owner.head.scope)));
+        self.for_children(|child| {
+            if let (Some(owner), Some(child)) = (self.owner(), Ref::upgrade(child)) {
+                todo.push((child, owner.head.scope));
+            }
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Making contexts: roots, children, layers, merges.
 #![expect(unsafe_code, reason = "a new node is linked into its parent by pointer")]
 
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -106,7 +107,11 @@ impl Ref {
         } else {
             (Tick::NEVER, above.state.done().map(|done| done.ending()))
         };
-        node.begin(above, ended, now);
+        let born_done = node.begin(above, ended, now);
+        child.announce(self);
+        if born_done {
+            child.announce_done();
+        }
         if clock.is_manual() && node.is_owner() && node.state.done().is_none() {
             node.arm();
         }
@@ -116,7 +121,6 @@ impl Ref {
             expire(&child, Wake::Here, &mut panics);
             panics.resume();
         }
-        child.announce(self);
         child
     }
 
@@ -176,6 +180,15 @@ impl Ref {
         node
     }
 
+    /// Tells the observer of the end of a context that was born done.
+    pub(super) fn announce_done(&self) {
+        if let (Some(observer), Some(done)) =
+            (crate::observe::observer(), self.scope().state.done())
+        {
+            observer.done(self.head().id, &crate::Error::new(done.ending()));
+        }
+    }
+
     fn announce(&self, parent: &Ref) {
         if let Some(observer) = crate::observe::observer() {
             observer.derived(&crate::Context::from_ref(self.clone()), parent.head().id);
@@ -184,34 +197,30 @@ impl Ref {
 }
 
 impl Node {
-    /// Starts a new node's life under `above`, which `ended`, as far as could be told at `now`.
-    fn begin(&self, above: &Node, ended: Option<Ending>, now: Tick) {
+    /// Starts a new node's life under `above`, which `ended`, as far as could be told at `now`. True if it is born done.
+    fn begin(&self, above: &Node, ended: Option<Ending>, now: Tick) -> bool {
         let own_over = self.fixed != Tick::NEVER && self.fixed <= now;
         if let (Some(ending), None) = (ended, self.grace) {
             self.choose_owner(above);
-            self.be_born_done(ending);
+            self.be_born_done(ending)
         } else if own_over {
             self.choose_owner(above);
             // Its own deadline, or one above that is no later and that the timer is about to notice (C19).
-            self.be_born_done(self.owner().unwrap_or(self).note_expiry());
+            let above = if self.is_owner() { None } else { above.note_deadline() };
+            self.be_born_done(above.unwrap_or_else(|| self.note_expiry()))
         } else if ended.is_some() || !self.link_under(above) {
             // The parent has ended: before, or while this was about to be linked.
-            match self.grace {
-                None => {
-                    self.choose_owner(above);
-                    if let Some(done) = above.state.done() {
-                        self.be_born_done(done.ending());
-                    }
-                }
-                Some(grace) => {
-                    let until = now.after(grace);
-                    self.graced.store(until.nanos(), Ordering::Relaxed);
-                    self.own_itself();
-                    if until <= now {
-                        self.be_born_done(self.expiry());
-                    }
-                }
-            }
+            let Some(grace) = self.grace else {
+                self.choose_owner(above);
+                return above.state.done().is_some_and(|done| self.be_born_done(done.ending()));
+            };
+            let now = self.clock.now();
+            let until = now.after(grace);
+            self.graced.store(until.nanos(), Ordering::Relaxed);
+            self.own_itself();
+            until <= now && self.be_born_done(self.expiry())
+        } else {
+            false
         }
     }
 
@@ -234,7 +243,8 @@ impl Node {
 
     /// Before it is shared: whose deadline binds here, and whether anybody watches that one.
     fn choose_owner(&self, above: &Node) {
-        let inherited = above.owner();
+        // A merged context's parents may be on another clock, whose ticks say nothing here.
+        let inherited = above.owner().filter(|owner| owner.clock == self.clock);
         let limit = inherited.map_or(Tick::NEVER, Node::limit);
         if let Some(grace) = self.grace {
             if limit != Tick::NEVER {
@@ -261,9 +271,11 @@ impl Node {
         self.state.start_asking();
     }
 
-    pub(super) fn be_born_done(&self, ending: Ending) {
-        let (Ended::Won | Ended::Lost) = self.state.end(ending, true);
+    /// True if this is what ended it.
+    pub(super) fn be_born_done(&self, ending: Ending) -> bool {
+        let won = matches!(self.state.end(ending, true), Ended::Won);
         self.complete.store(true, Ordering::Release);
+        won
     }
 }
 
@@ -271,6 +283,6 @@ impl Node {
 pub(crate) fn manual_root(clock: &Arc<Manual>, place: &'static Location<'static>) -> Ref {
     let mut node = Node::new(Kind::Manual, NonNull::dangling(), ContextId::next(), place);
     node.clock = Clock::manual(clock);
-    node.manual = Some(Arc::clone(clock));
+    node.manual = ManuallyDrop::new(Some(Arc::clone(clock)));
     Ref::new(node)
 }

@@ -38,6 +38,9 @@ impl Ref {
         let strong = &unsafe { node.as_ref() }.head.strong;
         let mut count = strong.load(Ordering::Relaxed);
         while count != 0 {
+            if count > isize::MAX as usize {
+                std::process::abort(); // as in `count_up`
+            }
             match strong.compare_exchange_weak(
                 count,
                 count + 1,

@@ -1,6 +1,8 @@
 //! Contexts of several parents, and a node's links to those above it, be it one or many.
 #![expect(unsafe_code, reason = "a merged node is listed by pointer at each of its parents")]
 
+use std::collections::HashSet;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 
@@ -35,22 +37,25 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
     let ended = parents.iter().find_map(|parent| parent.scope().ending());
     let parents =
         parents.into_iter().map(|parent| Merged { parent: Some(parent), place: Link::new() });
-    node.merged = Some(parents.collect());
+    node.merged = ManuallyDrop::new(Some(parents.collect()));
     let child = Ref::new(node);
     let node = child.scope();
-    match ended {
+    let born_done = match ended {
         Some(ending) => {
             for (above, _) in node.links_up() {
                 above.owner().map(|owner| node.adopt_owner(owner));
             }
-            node.be_born_done(ending);
+            node.be_born_done(ending)
         }
         None => node.link_under_all(),
-    }
+    };
     if let Some(parent) = node.links_up().next().and(node.head.parent()) {
         if let Some(observer) = crate::observe::observer() {
             observer.derived(&crate::Context::from_ref(child.clone()), parent.id);
         }
+    }
+    if born_done {
+        child.announce_done();
     }
     child
 }
@@ -75,17 +80,26 @@ impl Node {
         }
     }
 
-    fn link_under_all(&self) {
+    /// True if one of them had ended meanwhile, and no sweep had come here.
+    fn link_under_all(&self) -> bool {
+        let mut born_done = false;
+        const FEW: usize = 16; // are faster looked through than hashed
         let mut seen: Vec<*const Node> = Vec::new();
+        let mut more = HashSet::new();
         for (above, place) in self.links_up() {
-            if seen.contains(&std::ptr::from_ref(above)) || !above.can_be_done() {
+            let parent = std::ptr::from_ref(above);
+            if !above.can_be_done() || seen.contains(&parent) || more.contains(&parent) {
                 continue;
             }
-            seen.push(above);
+            if seen.len() < FEW {
+                seen.push(parent);
+            } else {
+                more.insert(parent);
+            }
             let mut lists = above.lists();
             if let Some(done) = above.state.done() {
                 drop(lists);
-                self.be_born_done(done.ending());
+                born_done = self.be_born_done(done.ending());
                 break;
             }
             // SAFETY: in no list yet, and taken out before the node goes (I1).
@@ -95,9 +109,13 @@ impl Node {
             drop(lists);
             owner.map(|owner| self.adopt_owner(owner));
         }
+        // A sweep takes this lock before it looks where this node is listed: either it sees the last of the links, or the end
+        // is seen here.
+        drop(self.lists());
         if self.state.done().is_some() {
             // Ended by one of them while it was linked to the others. A sweep that is under way may do the same.
             self.unlink();
         }
+        born_done
     }
 }

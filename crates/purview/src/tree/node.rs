@@ -4,6 +4,7 @@
     reason = "a context is one word: a counted pointer to a head, static or on the heap"
 )]
 
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -89,8 +90,9 @@ pub(crate) struct Node {
     pub(super) counts: Counts,
     /// This node's place in its parent's children. Guarded by that one's lock.
     pub(super) place_in_parent: Link<Node>,
-    /// The parents of a merged context, in order; `head.parent` repeats the first without a count.
-    pub(super) merged: Option<Box<[Merged]>>,
+    /// The parents of a merged context, in order; `head.parent` repeats the first without a count. Moved out when the
+    /// context is reclaimed, as is `manual`: by reading, since an error may be looking at the node.
+    pub(super) merged: ManuallyDrop<Option<Box<[Merged]>>>,
     /// The next in a sweep's chain. Only the claimant's (I6).
     pub(super) work: UnsafeCell<Option<NonNull<Node>>>,
 
@@ -102,7 +104,7 @@ pub(crate) struct Node {
     /// The values that this node itself owns, which are the first so many of `head.values`.
     pub(super) own_values: usize,
     /// A root on a manual clock keeps it.
-    pub(super) manual: Option<Arc<Manual>>,
+    pub(super) manual: ManuallyDrop<Option<Arc<Manual>>>,
 }
 
 /// One parent of a merged context.
@@ -162,13 +164,13 @@ macro_rules! new_node {
                 callbacks: AtomicU32::new(0),
             },
             place_in_parent: Link::new(),
-            merged: None,
+            merged: ManuallyDrop::new(None),
             work: UnsafeCell::new(None),
             ended: UnsafeCell::new(None),
             deadline_cause: None,
             name: None,
             own_values: 0,
-            manual: None,
+            manual: ManuallyDrop::new(None),
         }
     };
 }

@@ -83,10 +83,10 @@ impl Dead {
             // SAFETY: as above, and nobody looks any more.
             panics.catch(|| unsafe { value::free_boxed(link) });
         }
-        // SAFETY: out of all lists, it is this call's alone but for errors, which look at other fields.
-        let merged = unsafe { (*node.as_ptr()).merged.take() };
+        // SAFETY: moved out once, here; the node's own drop leaves it alone.
+        let merged = unsafe { std::ptr::read(&raw const *context.merged) };
         // SAFETY: as above.
-        let manual = unsafe { (*node.as_ptr()).manual.take() };
+        let manual = unsafe { std::ptr::read(&raw const *context.manual) };
         let parent = parent.filter(|_| merged.is_none());
         for link in merged.into_iter().flatten() {
             others.extend(link.parent.map(super::Ref::into_raw));

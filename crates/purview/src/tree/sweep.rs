@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::clock::Tick;
 use crate::error::{By, Cause, Error};
 use crate::list::Link;
-use crate::state::{Done, Ended as Outcome, Ending, Expired, View};
+use crate::state::{Done, Ended as Outcome, Ending};
 use crate::sync::Ordering;
 use crate::timer::runner;
 use crate::waiter::{Waiter, Who};
@@ -48,7 +48,7 @@ pub(crate) fn cancel(
     if node.state.done().is_none() {
         let now = node.clock.now();
         expire_first(node, now, &mut panics);
-        node.follow_parent();
+        node.follow_parents();
         if end_by_call(node, by, now, &mut cause, place) {
             sweep(context.clone(), Wake::Here, &mut panics);
         }
@@ -70,18 +70,14 @@ pub(crate) fn expire(context: &Ref, wake: Wake, panics: &mut Panics) {
 
 /// A deadline that had passed before a cancel came wins, if anybody could have seen it pass (C18).
 fn expire_first(node: &Node, now: Tick, panics: &mut Panics) {
-    let Some(owner) = node.owner() else { return };
-    if owner.limit() > now || now == Tick::NEVER {
+    if !node.clock.is_manual() {
+        let _ = node.ask_clock_at(|| now);
         return;
     }
-    if node.clock.is_manual() {
-        if let Some(owner) = Ref::upgrade(owner.head.scope) {
-            expire(&owner, Wake::Here, panics);
-            panics.release(owner);
-        }
-    } else if owner.state.load() == View::AskClock {
-        let (Expired::Done(_) | Expired::Armed) = owner.state.expire(owner.expiry());
-        let _ = node.done();
+    let Some(owner) = node.owner().filter(|owner| owner.limit() <= now) else { return };
+    if let Some(owner) = Ref::upgrade(owner.head.scope) {
+        expire(&owner, Wake::Here, panics);
+        panics.release(owner);
     }
 }
 
@@ -118,7 +114,7 @@ fn finish(context: &Ref, panics: &mut Panics) {
     if nobody_comes && node.state.claim() {
         sweep(context.clone(), Wake::Here, panics);
     } else {
-        help(vec![context.clone()], panics);
+        help(vec![context.clone()], Wake::Here, panics);
     }
 }
 
@@ -138,9 +134,9 @@ fn sweep(first: Ref, wake: Wake, panics: &mut Panics) {
         }
         for (grace, ended_at) in &aside.graces {
             let node = grace.scope();
-            node.lower(node.grace.map_or(Tick::NEVER, |time| ended_at.after(time)), panics);
+            node.lower(node.grace.map_or(Tick::NEVER, |time| ended_at.after(time)), wake, panics);
         }
-        help(aside.foreign, panics);
+        help(aside.foreign, wake, panics);
         chain.wake(wake, panics);
         for (grace, _) in aside.graces {
             // Graces of no length end with their parent; on a manual clock nobody else comes to see to it.
@@ -155,7 +151,7 @@ fn sweep(first: Ref, wake: Wake, panics: &mut Panics) {
 }
 
 /// Drops a handle where that may run the user's code: not on the timer's thread.
-fn let_go(context: Ref, wake: Wake, panics: &mut Panics) {
+pub(super) fn let_go(context: Ref, wake: Wake, panics: &mut Panics) {
     match wake {
         Wake::Here => panics.release(context),
         Wake::FromTimer => runner::release(context),
@@ -175,23 +171,31 @@ impl Node {
     fn mark_children(&self, chain: &mut Chain, aside: &mut Aside) {
         let Some(ending) = self.state.done().map(Done::ending) else { return };
         let at = self.ended_at(ending);
+        self.for_children(|child| {
+            if let Some(child) = Ref::upgrade(child) {
+                mark(child, ending, at, chain, aside);
+            }
+        });
+    }
+
+    /// Visits the children, in order, under the lock, which is let go every so often: a cursor keeps the place. Somebody may
+    /// empty the list meanwhile; then what was in it is no longer this node's to visit.
+    pub(super) fn for_children(&self, mut visit: impl FnMut(NonNull<Node>)) {
         let cursor = Link::new();
         let mut resumed = false;
         loop {
             let mut lists = self.lists();
             let children = &mut lists.children;
-            let links = if resumed {
-                // SAFETY: put there below.
-                unsafe { children.iter_after(&cursor) }
-            } else {
-                children.iter()
+            let links = match resumed {
+                false => children.iter(),
+                true if !cursor.is_linked() => return,
+                // SAFETY: put there below, and still there.
+                true => unsafe { children.iter_after(&cursor) },
             };
             let mut last = None;
             let mut walked = 0;
             for (link, child) in links {
-                if let Some(child) = NonNull::new(child.cast_mut()).and_then(Ref::upgrade) {
-                    mark(child, ending, at, chain, aside);
-                }
+                NonNull::new(child.cast_mut()).into_iter().for_each(&mut visit);
                 walked += 1;
                 if walked == BATCH {
                     last = Some(link);
@@ -212,7 +216,7 @@ impl Node {
     }
 
     /// If a parent has ended, and its sweep has not come here yet: the parent's end was first (C2).
-    fn follow_parent(&self) {
+    fn follow_parents(&self) {
         if self.grace.is_some() {
             return;
         }
@@ -289,31 +293,32 @@ fn mark(child: Ref, ending: Ending, at: Tick, chain: &mut Chain, aside: &mut Asi
 }
 
 /// Marks what is live below the given nodes, which have ended, and leaves the waking to whoever sweeps them.
-fn help(nodes: Vec<Ref>, panics: &mut Panics) {
+fn help(nodes: Vec<Ref>, wake: Wake, panics: &mut Panics) {
     let mut todo = nodes;
     let mut seen = HashSet::new();
     let mut kept = Vec::new(); // so that no address is seen twice for two nodes
     while let Some(context) = todo.pop() {
         let node = context.scope();
-        if seen.insert(context.node()) {
+        if !node.complete.load(Ordering::Acquire) && seen.insert(context.node()) {
             if let Some(ending) = node.state.done().map(Done::ending) {
                 let at = node.ended_at(ending);
-                let lists = node.lists();
-                let children =
-                    lists.children.iter().filter_map(|(_, child)| NonNull::new(child.cast_mut()));
-                // SAFETY: valid under the lock of the list that it is in (I1).
-                let children = children.filter(|child| unsafe { child.as_ref() }.grace.is_none());
-                for child in children.filter_map(Ref::upgrade) {
-                    let node = child.scope();
-                    let ending = node.own_end_before(at).unwrap_or(ending);
-                    let (Outcome::Won | Outcome::Lost) = node.state.end(ending, false);
-                    todo.push(child);
-                }
+                node.for_children(|child| {
+                    // SAFETY: valid under the lock of the list that it is in (I1).
+                    if unsafe { child.as_ref() }.grace.is_some() {
+                        return;
+                    }
+                    if let Some(child) = Ref::upgrade(child) {
+                        let node = child.scope();
+                        let ending = node.own_end_before(at).unwrap_or(ending);
+                        let (Outcome::Won | Outcome::Lost) = node.state.end(ending, false);
+                        todo.push(child);
+                    }
+                });
             }
         }
         kept.push(context);
     }
-    kept.into_iter().for_each(|context| panics.release(context));
+    kept.into_iter().for_each(|context| let_go(context, wake, panics));
 }
 
 impl Chain {

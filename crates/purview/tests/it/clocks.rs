@@ -145,3 +145,57 @@ fn c40_several_threads_may_advance_one_clock() {
     assert_eq!(clock.now() - start, SECOND);
     assert!(guards.iter().all(|(ctx, _)| ctx.is_done()));
 }
+
+#[test]
+fn c40_contexts_merged_from_two_clocks_never_compare_their_times() {
+    let clock = ManualClock::new();
+    let (manual, _guard) = clock.root().with_cancel();
+    let (system, _guard) = Context::background().with_timeout(3600 * SECOND);
+    clock.advance(7200 * SECOND);
+    let (merged, merged_guard) = Context::any_of([&manual, &system]);
+    assert_eq!(merged.deadline(), None, "the other clock's says nothing here");
+    let (child, _guard) = merged.with_timeout(10 * SECOND);
+    let (grace, _guard) = merged.with_grace(10 * SECOND);
+    let mut sleep = pin!(merged.sleep(10 * SECOND));
+    assert!(poll_once(sleep.as_mut()).is_pending());
+    clock.advance(10 * SECOND);
+    assert!(matches!(poll_once(sleep), Poll::Ready(Ok(()))));
+    assert!(child.err().expect("done").is_deadline_exceeded());
+    merged_guard.cancel();
+    assert!(merged.is_done() && !grace.is_done());
+    assert!(!system.is_done() && !manual.is_done(), "a parent is ended by nothing below");
+    clock.advance(10 * SECOND);
+    assert!(grace.is_done());
+
+    // And the other way round: the system's time does not move a manual clock.
+    let (system, system_guard) = Context::background().with_cancel();
+    let (manual, _guard) = clock.root().with_timeout(Duration::from_nanos(1));
+    let (merged, _guard) = Context::any_of([&system, &manual]);
+    let (zero, _guard) = merged.with_timeout(Duration::ZERO);
+    assert!(zero.is_done() && !manual.is_done() && !merged.is_done());
+    clock.advance(SECOND);
+    assert!(merged.err().expect("done").is_deadline_exceeded());
+    system_guard.cancel();
+}
+
+#[test]
+fn c40_a_value_that_panics_when_it_is_dropped_does_not_cut_an_advance_short() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    static PANICS: purview::Key<Panics> = purview::Key::new("panics");
+    let clock = ManualClock::new();
+    let start = clock.now();
+    let (ctx, guard) = clock.root().derive().timeout(SECOND).value(&PANICS, Panics).build();
+    let (later, _guard) = clock.root().with_timeout(2 * SECOND);
+    let last = Mutex::new(Some((ctx.clone(), guard.disarm())));
+    ctx.on_done(move |_| drop(last.lock().expect("no panic").take())).detach();
+    drop(ctx);
+    let advance = std::panic::AssertUnwindSafe(|| clock.advance(10 * SECOND));
+    assert!(std::panic::catch_unwind(advance).is_err(), "resumed when all is served");
+    assert!(later.is_done());
+    assert_eq!(clock.now() - start, 10 * SECOND);
+}

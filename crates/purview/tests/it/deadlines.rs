@@ -305,3 +305,68 @@ fn c22_a_callback_that_blocks_for_ever_delays_no_other_deadline_waker_or_callbac
         heard.recv().expect("called on another thread");
     }
 }
+
+#[test]
+fn c18_an_unwatched_deadline_that_was_seen_to_pass_wins_over_a_cancel_at_any_depth() {
+    for seen in [false, true] {
+        let (top, _guard) = Context::background().with_timeout(Duration::from_nanos(1));
+        let (a, _guard) = top.with_cancel();
+        let (b, b_guard) = a.with_cancel();
+        let (c, _guard) = b.with_cancel();
+        while Instant::now() <= top.deadline().expect("set") {}
+        assert!(!seen || top.is_done());
+        b_guard.cancel_with("too late");
+        for ctx in [&c, &b, &a, &top] {
+            let err = ctx.err().expect("done");
+            assert!(err.is_deadline_exceeded(), "{ctx:?}");
+            assert_eq!(err.origin().context(), top.id());
+        }
+    }
+}
+
+#[test]
+fn c19_of_equal_deadlines_the_upper_one_counts_also_if_it_is_a_grace_that_became_earlier() {
+    let clock = ManualClock::new();
+    let (parent, guard) = clock.root().with_cancel();
+    let (grace, _guard) = parent.with_grace(5 * SECOND);
+    let (equal, _guard) = grace.with_timeout(5 * SECOND);
+    let (below, _guard) = equal.with_cancel();
+    guard.cancel_with("parent");
+    clock.advance(5 * SECOND);
+    for ctx in [&grace, &equal, &below] {
+        assert_eq!(ctx.err().expect("done").to_string(), "context canceled: parent");
+    }
+}
+
+#[test]
+fn c29_a_bounded_wait_on_the_thread_that_is_about_to_end_the_context_is_over_when_its_time_is() {
+    let clock = ManualClock::new();
+    let (first, _guard) = clock.root().with_timeout(SECOND);
+    let (second, _guard) = clock.root().with_timeout(SECOND);
+    let (below, _guard) = second.with_cancel();
+    let (said, heard) = mpsc::channel();
+    let _registration = first.on_done(move |_| {
+        // The second one's deadline is reached, too, and this is the thread that will come to it.
+        let slept = below.sleep_blocking(Duration::ZERO);
+        let waited = below.done().wait_timeout(Duration::ZERO);
+        said.send((slept, waited)).expect("the test waits");
+    });
+    clock.advance(SECOND);
+    let (slept, waited) = heard.recv().expect("called");
+    assert!(slept.is_err() && waited.is_some());
+}
+
+#[test]
+fn c9_a_child_derived_when_its_deadline_and_one_above_have_passed_is_not_done_before_its_parent() {
+    let clock = ManualClock::new();
+    let (first, _guard) = clock.root().with_timeout(SECOND);
+    let (second, _guard) = clock.root().with_timeout(SECOND);
+    let (below, _guard) = second.with_cancel();
+    let (said, heard) = mpsc::channel();
+    let _registration = first.on_done(move |_| {
+        let (child, _guard) = below.with_timeout(Duration::ZERO);
+        said.send((child.is_done(), below.is_done(), second.is_done())).expect("the test waits");
+    });
+    clock.advance(SECOND);
+    assert_eq!(heard.recv().expect("called"), (true, true, true));
+}

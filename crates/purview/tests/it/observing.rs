@@ -153,6 +153,10 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
     let ids = [ctx.id(), child.id(), layer.id(), expired.id()];
     guard.cancel_with("x");
     while !expired.is_done() {}
+    let (born_done, born_done_guard) = ctx.derive().name("observed").build();
+    let (zero, zero_guard) = root.derive().name("observed").timeout(Duration::ZERO).build();
+    let born = [born_done.id(), zero.id()];
+    drop((born_done, born_done_guard, zero, zero_guard));
     let expired_guard = expired_guard.disarm();
     drop((layer, child, child_guard, ctx, guard, expired, expired_guard));
     let heard = events().lock().expect("no panic").clone();
@@ -164,6 +168,11 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
         of(ids[1]),
         [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]
     );
+    assert_eq!(
+        of(born[0]),
+        [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]
+    );
+    assert_eq!(of(born[1]), ["derived from #1", "done: context deadline exceeded", "dropped"]);
     assert_eq!(of(ids[2]), [format!("derived from {}", ids[1]), "dropped".into()]);
     assert_eq!(of(ids[3]), ["derived from #1", "done: context deadline exceeded", "dropped"]);
 }

@@ -166,3 +166,23 @@ fn a_value_of_any_alignment_and_size_is_kept_whole() {
     let (ctx, _guard) = Context::background().derive().value(&WIDE, Wide([9; 200])).build();
     assert_eq!(ctx.value(&WIDE), Some(&Wide([9; 200])));
 }
+
+#[test]
+fn c24_a_value_that_panics_when_it_is_dropped_keeps_no_other_from_being_dropped() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    static PANICS: Key<Panics> = Key::new("panics");
+    let drops = Arc::new(AtomicUsize::new(0));
+    let root = Context::background();
+    for built in [false, true] {
+        let plan = root.derive().value(&COUNTED, Counted(drops.clone())).value(&PANICS, Panics);
+        let plan = plan.value(&COUNTED, Counted(drops.clone()));
+        let drop_it = || if built { drop(plan.build()) } else { drop(plan) };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop_it)).is_err());
+        assert_eq!(drops.swap(0, Ordering::SeqCst), 2);
+    }
+}

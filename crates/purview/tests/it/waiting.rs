@@ -243,3 +243,17 @@ fn a_future_that_is_leaked_after_it_was_polled_keeps_nobody_from_ending_the_cont
     guard.cancel();
     assert!(ctx.is_done());
 }
+
+#[test]
+fn a_run_that_has_its_result_waits_no_longer() {
+    let (ctx, _guard) = Context::background().with_cancel();
+    let mut polls = 0;
+    let mut run = pin!(ctx.run(std::future::poll_fn(|_| {
+        polls += 1;
+        if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+    })));
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(ctx.statistics().waiters(), 1);
+    assert!(matches!(poll_once(run.as_mut()), Poll::Ready(Ok(()))));
+    assert_eq!(ctx.statistics().waiters(), 0);
+}
