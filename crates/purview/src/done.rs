@@ -27,8 +27,6 @@ use crate::waiter::{Waiter, Who};
 /// Dropping it leaves nothing behind, in O(1).
 ///
 /// ```
-/// # fn main() { tokio_test() }
-/// # fn tokio_test() {
 /// use purview::Context;
 /// use std::thread;
 ///
@@ -37,7 +35,6 @@ use crate::waiter::{Waiter, Who};
 ///     s.spawn(|| cancel.cancel_with("enough"));
 ///     assert_eq!(ctx.done().wait().to_string(), "context canceled: enough");
 /// });
-/// # }
 /// ```
 #[must_use = "a future does nothing unless it is polled or waited for"]
 pub struct Done<'a> {
