@@ -294,6 +294,9 @@ fn mark(child: Ref, ending: Ending, at: Tick, chain: &mut Chain, aside: &mut Asi
 
 /// Marks what is live below the given nodes, which have ended, and leaves the waking to whoever sweeps them.
 fn help(nodes: Vec<Ref>, wake: Wake, panics: &mut Panics) {
+    if nodes.is_empty() {
+        return; // nearly always, and on the way of every cancel
+    }
     let mut todo = nodes;
     let mut seen = HashSet::new();
     let mut kept = Vec::new(); // so that no address is seen twice for two nodes

@@ -161,28 +161,34 @@ fn c33_stop_and_end_decide_for_exactly_one_of_them() {
 
 #[test]
 fn c34_dropping_the_registration_waits_for_a_running_callback() {
-    let (ctx, guard) = Context::background().with_cancel();
-    let (begun, has_begun) = mpsc::channel();
-    let (go, may_go) = mpsc::channel::<()>();
-    let log = Log::default();
-    let line = log.clone();
-    let registration = ctx.on_done(move |_| {
-        begun.send(()).expect("the test waits");
-        may_go.recv().expect("the test says so");
-        line.add("callback over");
-    });
-    thread::scope(|s| {
-        s.spawn(|| guard.cancel());
-        has_begun.recv().expect("begun");
-        let line = log.clone();
-        let dropper = s.spawn(move || {
-            drop(registration);
-            line.add("drop returned");
+    for _ in 0..20 {
+        let (ctx, guard) = Context::background().with_cancel();
+        let (begun, has_begun) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let returned = Arc::new(AtomicUsize::new(0));
+        let seen = returned.clone();
+        let registration = ctx.on_done(move |_| {
+            begun.send(()).expect("the test waits");
+            may_go.recv().expect("the dropper says so");
+            // The drop is on its way. It gets every chance to return too early.
+            for _ in 0..5_000 {
+                assert_eq!(
+                    seen.load(Ordering::SeqCst),
+                    0,
+                    "the drop returned while the callback runs"
+                );
+                thread::yield_now();
+            }
         });
-        go.send(()).expect("the callback waits");
-        dropper.join().expect("no panic");
-    });
-    assert_eq!(log.take(), ["callback over", "drop returned"]);
+        thread::scope(|s| {
+            let canceler = s.spawn(|| guard.cancel());
+            has_begun.recv().expect("begun");
+            go.send(()).expect("the callback waits");
+            drop(registration);
+            returned.store(1, Ordering::SeqCst);
+            canceler.join().expect("the callback did not see the drop return");
+        });
+    }
 }
 
 #[test]

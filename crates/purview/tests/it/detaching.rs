@@ -103,6 +103,27 @@ fn c27_a_grace_after_a_deadline_begins_at_the_deadline_watched_or_not() {
 }
 
 #[test]
+fn c27_a_grace_of_a_grace_tells_where_it_all_began_whether_the_first_was_noted_or_not() {
+    for noted in [false, true] {
+        let clock = ManualClock::new();
+        let (parent, _guard) = clock.root().derive().name("parent").timeout(SECOND).build();
+        let (grace, _guard) = parent.with_grace(SECOND);
+        let (nested, _guard) = grace.with_grace(SECOND);
+        clock.advance(if noted { 2 * SECOND } else { 3 * SECOND });
+        assert!(grace.is_done());
+        clock.advance(SECOND);
+        for ctx in [&grace, &nested] {
+            let err = ctx.err().expect("done");
+            assert!(err.is_deadline_exceeded(), "{ctx:?}");
+            assert_eq!(err.origin().by(), By::GraceOver);
+            assert_eq!(err.origin().name(), Some("parent"));
+        }
+        let at = nested.err().expect("done").origin().at();
+        assert_eq!(Some(at), parent.deadline().map(|deadline| deadline + 2 * SECOND));
+    }
+}
+
+#[test]
 fn c27_a_waiter_below_a_grace_is_woken_when_it_runs_out_on_the_systems_clock() {
     let (parent, guard) = Context::background().with_cancel();
     let (grace, _guard) = parent.with_grace(Duration::from_millis(2));
