@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicI64, Mutex, Ordering, lock};
 use crate::timer::heap::Heap;
-use crate::timer::{Due, driver};
+use crate::timer::{Due, Timers, driver};
 use crate::tree;
 
 /// An instant, in nanoseconds since the process's epoch.
@@ -55,8 +55,8 @@ impl Tick {
 
     /// `duration` later; never, where that is beyond what can be told.
     pub(crate) fn after(self, duration: Duration) -> Tick {
-        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        Tick(self.0.saturating_add(nanos))
+        let nanos = i64::try_from(duration.as_nanos());
+        nanos.map_or(Tick::NEVER, |nanos| Tick(self.0.saturating_add(nanos)))
     }
 
     /// `duration` earlier.
@@ -109,11 +109,11 @@ impl Clock {
         }
     }
 
-    /// Runs `change` on the heap of this clock's entries, under its lock, and sees to it that somebody serves it.
-    pub(crate) fn with_heap<R>(&self, change: impl FnOnce(&mut Heap) -> R) -> R {
+    /// Runs `change` on this clock's timers, under their lock, and sees to it that somebody serves them.
+    pub(crate) fn with_timers<R>(&self, change: impl FnOnce(Timers<'_>) -> R) -> R {
         match self.get() {
-            None => driver::with_heap(change),
-            Some(manual) => change(&mut lock(&manual.heap)),
+            None => driver::with_wheel(|wheel| change(Timers::Wheel(wheel))),
+            Some(manual) => change(Timers::Heap(&mut lock(&manual.heap))),
         }
     }
 }

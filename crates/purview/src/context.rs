@@ -65,7 +65,7 @@ impl Context {
     }
 
     pub(crate) fn clock(&self) -> Clock {
-        self.0.scope().clock
+        self.0.scope().clock()
     }
 
     // ── roots ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +157,9 @@ impl Context {
     #[track_caller]
     pub fn with_timeout(&self, after: Duration) -> (Context, CancelGuard) {
         let mut plan = Plan::new(Kind::Timeout, Location::caller());
-        plan.deadline = self.clock().now().after(after);
+        let now = self.clock().now();
+        plan.deadline = now.after(after);
+        plan.now = Some(now);
         self.child(plan)
     }
 
@@ -232,7 +234,8 @@ impl Context {
     pub fn any_of<'a>(parents: impl IntoIterator<Item = &'a Context>) -> (Context, CancelGuard) {
         let place = Location::caller();
         let parents = parents.into_iter().map(|parent| parent.0.clone()).collect();
-        CancelGuard::of(Context(tree::any_of(parents, place)))
+        let merged = Context(tree::any_of(parents, place));
+        CancelGuard::of([merged.clone(), merged])
     }
 
     /// Derives a child with several of these at once: one node, one allocation (and one for each value).
@@ -256,7 +259,7 @@ impl Context {
     }
 
     pub(crate) fn child(&self, plan: Plan) -> (Context, CancelGuard) {
-        CancelGuard::of(Context(self.0.derive(plan)))
+        CancelGuard::of(self.0.derive(plan).map(Context))
     }
 
     // ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,7 +278,7 @@ impl Context {
     #[inline]
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.scope().done().is_some()
+        self.0.head().is_done()
     }
 
     /// Why it has ended; None while it lives. For ever the same error.
@@ -491,7 +494,7 @@ impl Context {
     /// ```
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
-        self.scope().name
+        self.scope().name()
     }
 
     /// What is registered here. Never blocks. A value layer has what the context it was derived from has.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, RawWakerVTable};
 use std::time::{Duration, Instant};
 
 use crate::Context;
@@ -40,8 +40,9 @@ use crate::waiter::{Waiter, Who};
 pub struct Done<'a> {
     context: Handle<'a>,
     waiter: Waiter,
-    /// Whether the waiter has ever been listed. If not, its drop need not look.
-    enrolled: bool,
+    /// The task that is listed, as its waker's two words, so that a poll by the same task need not look under the lock. The
+    /// waker itself lies in the waiter, so its words are nobody else's while it is listed.
+    task: Option<(*const (), &'static RawWakerVTable)>,
 }
 
 /// Owned and borrowed futures are one type.
@@ -61,7 +62,7 @@ impl Handle<'_> {
 
 impl<'a> Done<'a> {
     pub(crate) fn borrowed(context: &'a Context) -> Self {
-        Done { context: Handle::Borrowed(context), waiter: Waiter::new(), enrolled: false }
+        Done { context: Handle::Borrowed(context), waiter: Waiter::new(), task: None }
     }
 
     /// Blocks the thread until the context ends.
@@ -147,7 +148,7 @@ impl<'a> Done<'a> {
 
     /// Takes the waiter out of its list.
     fn leave(&mut self) {
-        if std::mem::take(&mut self.enrolled) {
+        if self.task.take().is_some() {
             // SAFETY: it was only ever listed at this node.
             drop(unsafe { self.node().leave(&self.waiter) });
         }
@@ -156,7 +157,7 @@ impl<'a> Done<'a> {
 
 impl Done<'static> {
     pub(crate) fn owned(context: Context) -> Self {
-        Done { context: Handle::Owned(context), waiter: Waiter::new(), enrolled: false }
+        Done { context: Handle::Owned(context), waiter: Waiter::new(), task: None }
     }
 }
 
@@ -173,22 +174,34 @@ impl Future for Done<'_> {
         if !this.node().can_be_done() {
             return Poll::Pending;
         }
-        if this.enrolled && this.node().would_wake(&this.waiter, task.waker()) {
+        if this.task.is_some_and(|(data, vtable)| {
+            data == task.waker().data() && std::ptr::eq(vtable, task.waker().vtable())
+        }) && this.waiter.listed().is_some()
+        {
             return Poll::Pending;
         }
-        let who = Who::Task(task.waker().clone());
-        // SAFETY: the waiter is pinned with this future, waits here only, and leaves when the future is dropped.
-        let outcome = unsafe { this.node().enroll(&this.waiter, who) };
-        let listed = outcome.is_ok();
-        let first = listed && !this.enrolled;
-        this.enrolled |= listed;
-        drop(outcome); // an old waker, or the new one: nothing is locked
-        if first {
-            this.node().watch();
+        let waker = task.waker().clone();
+        let words = (waker.data(), waker.vtable());
+        // SAFETY: it waits at this node or at none.
+        let outcome = match unsafe { this.node().change(&this.waiter, Who::Task(waker)) } {
+            Ok(old) => {
+                this.task = Some(words);
+                drop(old); // nothing is locked
+                return Poll::Pending;
+            }
+            // SAFETY: the waiter is in no list, is pinned with this future, and leaves when the future is dropped.
+            Err(who) => unsafe { this.node().enroll(&this.waiter, who) },
+        };
+        match outcome {
+            Ok(()) => {
+                this.task = Some(words);
+                this.node().watch();
+            }
+            Err(who) => drop(who),
         }
         // The deadline may have passed while it was being armed, in which case nobody comes to wake us; and the end may
         // have come while we were on our way, in which case we were not listed.
-        match this.node().ending().filter(|_| first || !listed) {
+        match this.node().ending() {
             Some(ending) => {
                 this.leave();
                 Poll::Ready(Error::new(ending))

@@ -9,14 +9,12 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::panic::Location;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Tick;
 use crate::observe::ContextId;
 use crate::state::Ending;
-use crate::sync::Ordering;
 use crate::tree::Node;
 
 /// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.
@@ -103,7 +101,8 @@ impl Error {
         let node = unsafe { &*root.origin().as_ptr() };
         match root.by() {
             By::Deadline => node.deadline_cause(),
-            By::Call | By::GuardDropped | By::GraceOver => node.ended()?.cause.as_ref(),
+            By::Call | By::GuardDropped => node.ended().cause,
+            By::GraceOver => None,
         }
     }
 
@@ -238,6 +237,11 @@ pub enum By {
 }
 
 impl By {
+    /// Whether somebody did it, at some place and time; and not the clock.
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, By::Call | By::GuardDropped)
+    }
+
     pub(crate) fn from_bits(bits: usize) -> By {
         match bits {
             0 => By::Call,
@@ -277,7 +281,7 @@ impl Origin {
     /// The name of that context.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
-        self.began().name
+        self.began().name()
     }
 
     /// Where: the call of `cancel`; where the context was derived, if its guard was dropped or its deadline passed.
@@ -285,9 +289,7 @@ impl Origin {
     pub fn location(&self) -> &'static Location<'static> {
         let node = self.began();
         match self.root().by() {
-            By::Call | By::GuardDropped => {
-                node.ended().map_or(node.head().place, |ended| ended.place)
-            }
+            By::Call | By::GuardDropped => node.ended().place,
             By::Deadline | By::GraceOver => node.head().place,
         }
     }
@@ -297,7 +299,7 @@ impl Origin {
     pub fn at(&self) -> Instant {
         let node = self.node();
         let at = match self.0.by() {
-            By::Call | By::GuardDropped => node.ended().map(|ended| ended.at),
+            By::Call | By::GuardDropped => Some(node.ended().at),
             By::Deadline => Some(node.fixed()),
             By::GraceOver => Some(node.graced()),
         };
@@ -322,7 +324,7 @@ impl Origin {
     fn root(&self) -> Ending {
         match self.0.by() {
             By::Call | By::GuardDropped | By::Deadline => self.0,
-            By::GraceOver => self.node().root().unwrap_or(self.0),
+            By::GraceOver => self.node().grace_root().unwrap_or(self.0),
         }
     }
 
@@ -348,13 +350,6 @@ impl fmt::Debug for Origin {
             .field("at", &self.at())
             .field("by", &self.by())
             .finish()
-    }
-}
-
-impl Node {
-    /// The end of the parent that its grace followed.
-    pub(crate) fn root(&self) -> Option<Ending> {
-        NonNull::new(self.root.load(Ordering::Acquire)).map(Ending::from_word)
     }
 }
 

@@ -29,8 +29,10 @@ pub struct CancelGuard {
 }
 
 impl CancelGuard {
-    pub(crate) fn of(context: Context) -> (Context, CancelGuard) {
-        (context.clone(), CancelGuard { handle: CancelHandle { context }, armed: true })
+    /// A new context's two handles: its own, and the one that its guard has.
+    #[inline]
+    pub(crate) fn of([context, guarded]: [Context; 2]) -> (Context, CancelGuard) {
+        (context, CancelGuard { handle: CancelHandle { context: guarded }, armed: true })
     }
 
     /// Cancels the context, unless it has ended. When this returns, it and everything below it is done.

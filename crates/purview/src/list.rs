@@ -1,13 +1,20 @@
-//! One intrusive doubly linked list, for children and for waiters.
+//! One intrusive, circular, doubly linked list, for all that has to hear of a node's end.
+//!
+//! ```text
+//! head ─► newest child ⇄ … ⇄ oldest child ⇄ oldest waiter ⇄ … ⇄ newest waiter ─┐
+//!           ▲                                                                  │
+//!           └──────────────────────────────────────────────────────────────────┘
+//! ```
+//! Children are put in at the front and waiters at the back, so one word is head of both, and each comes out in order:
+//! children first, the newest before the older; waiters after them, in order of arrival.
 //!
 //! A [`Link`] sits inside the thing that is listed, so linking allocates nothing and unlinking is O(1) from anywhere. The
-//! list holds raw pointers down; it owns nothing.
+//! list owns nothing. What a link stands for is said by two low bits of every pointer to it: an [`Item`].
 //!
 //! # Invariants
-//! - **I1** Every field of a linked [`Link`], but `linked`, is touched only by who holds the lock around its [`List`].
-//! - **I2** A link is in at most one list, and does not move while it is in one.
-//! - **I3** `linked` goes from true to false as the last thing that unlinking does to the link, with Release. Who sees
-//!   false with Acquire owns the link's memory again without taking the lock.
+//! - **L1** A linked [`Link`] is touched only by who holds the lock around its list.
+//! - **L2** A link is in at most one list, and does not move while it is in one.
+//! - **L3** An unlinked link is its owner's: a node keeps the facts of its end there (see `node.rs`).
 #![expect(
     unsafe_code,
     reason = "an intrusive list is raw pointers by nature; all of them are here"
@@ -15,188 +22,237 @@
 
 use std::ptr;
 
-use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::UnsafeCell;
 
-/// A place in a [`List`] of `T`.
-#[derive(Debug)]
-pub(crate) struct Link<T> {
-    /// 0 or 1. A whole word, so that a link has no padding, which nobody may write while a reference to it is about.
-    linked: AtomicUsize,
-    fields: UnsafeCell<Fields<T>>,
+/// A place in a list: two words.
+#[repr(align(8))] // three free bits below its address: two tags, and one for `dependents.rs`
+pub(crate) struct Link(UnsafeCell<Words>);
+
+/// Neighbours, while it is linked; else whatever its owner keeps there.
+#[derive(Clone, Copy)]
+union Words {
+    ends: Ends,
+    kept: (i64, *const ()),
 }
 
-#[derive(Debug)]
-struct Fields<T> {
-    prev: *const Link<T>,
-    next: *const Link<T>,
-    /// What is listed; null for a [cursor](List::cursor_after).
-    item: *const T,
+#[derive(Clone, Copy)]
+struct Ends {
+    next: Item,
+    prev: Item,
 }
 
-impl<T> Link<T> {
+impl Link {
+    const EMPTY: Words = Words { ends: Ends { next: Item::NONE, prev: Item::NONE } };
+
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Self {
-        let fields = Fields { prev: ptr::null(), next: ptr::null(), item: ptr::null() };
-        Link { linked: AtomicUsize::new(0), fields: UnsafeCell::new(fields) }
+        Link(UnsafeCell::new(Self::EMPTY))
     }
 
     #[cfg(all(test, purview_loom))]
     pub(crate) fn new() -> Self {
-        let fields = Fields { prev: ptr::null(), next: ptr::null(), item: ptr::null() };
-        Link { linked: AtomicUsize::new(0), fields: UnsafeCell::new(fields) }
+        Link(UnsafeCell::new(Self::EMPTY))
     }
 
-    /// Whether the link may still be in a list. False is final for a link that is linked only once.
-    pub(crate) fn is_linked(&self) -> bool {
-        self.linked.load(Ordering::Acquire) != 0
-    }
-
-    /// Runs `access` on the fields of `link`.
+    /// Keeps two words of its owner's.
     ///
     /// # Safety
-    /// The link is valid, and the caller holds its list's lock or has it for itself (I1).
-    unsafe fn fields<R>(link: *const Self, access: impl FnOnce(&mut Fields<T>) -> R) -> R {
-        // SAFETY: valid by the contract above.
-        let link = unsafe { &*link };
-        // SAFETY: by the contract above nobody else reads or writes the fields meanwhile.
-        link.fields.with_mut(|fields| access(unsafe { &mut *fields }))
+    /// It is in no list and its owner has it for itself (L3).
+    pub(crate) unsafe fn keep(&self, number: i64, pointer: *const ()) {
+        // SAFETY: by the contract.
+        self.0.with_mut(|words| unsafe { (*words).kept = (number, pointer) });
+    }
+
+    /// What was [kept](Self::keep).
+    ///
+    /// # Safety
+    /// Something was, and nobody writes meanwhile.
+    pub(crate) unsafe fn kept(&self) -> (i64, *const ()) {
+        // SAFETY: by the contract.
+        self.0.with(|words| unsafe { (*words).kept })
     }
 }
 
-/// The head of a list. Whoever has `&mut List` holds the lock around it.
-#[derive(Debug)]
-pub(crate) struct List<T> {
-    first: *const Link<T>,
-    last: *const Link<T>,
+/// What a link stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tag {
+    /// A node, at its parent.
+    Child = 0,
+    /// A task, a thread or a callback.
+    Waiter = 1,
+    /// A placeholder on some thread's stack.
+    Stand = 2,
+    /// A merged node, at one of its parents.
+    Merged = 3,
 }
 
-impl<T> List<T> {
-    pub(crate) const fn new() -> Self {
-        List { first: ptr::null(), last: ptr::null() }
+/// A link and what it stands for, in one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item(*const Link);
+
+const TAGS: usize = 0b11;
+
+impl Item {
+    pub(crate) const NONE: Item = Item(ptr::null());
+
+    /// The pointer should be good for all of what the link lies in.
+    #[inline]
+    pub(crate) fn new(link: *const Link, tag: Tag) -> Item {
+        Item(link.map_addr(|address| address | tag as usize))
     }
 
-    /// Appends `link`, which stands for `item`.
-    ///
-    /// # Safety
-    /// The link is in no list, and neither it nor the item moves or goes before it is removed (I2).
-    pub(crate) unsafe fn push_back(&mut self, link: &Link<T>, item: *const T) {
-        // SAFETY: `self.last` is in this list or null, and `link` is the caller's.
-        unsafe { self.insert(self.last, link, item) };
+    /// As it lies in an atomic word, and back.
+    #[inline]
+    pub(crate) fn word(self) -> *mut Link {
+        self.0.cast_mut()
     }
 
-    /// Puts `link` behind `before`, or at the front where that is null.
+    #[inline]
+    pub(crate) fn from_word(word: *mut Link) -> Item {
+        Item(word)
+    }
+
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+
+    #[inline]
+    pub(crate) fn tag(self) -> Tag {
+        match self.0.addr() & TAGS {
+            0 => Tag::Child,
+            1 => Tag::Waiter,
+            2 => Tag::Stand,
+            _ => Tag::Merged,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn link(self) -> *const Link {
+        self.0.map_addr(|address| address & !TAGS)
+    }
+
+    #[inline]
+    unsafe fn ends<R>(self, access: impl FnOnce(&mut Ends) -> R) -> R {
+        // SAFETY: the caller says that it is valid.
+        let link = unsafe { &*self.link() };
+        // SAFETY: and that its list's lock is held, or the link is the caller's alone (L1).
+        link.0.with_mut(|words| access(unsafe { &mut (*words).ends }))
+    }
+
+    /// Its successor; of the last, the first.
     ///
     /// # Safety
-    /// As for [`push_back`](Self::push_back); `before` is in this list or null.
-    unsafe fn insert(&mut self, before: *const Link<T>, link: &Link<T>, item: *const T) {
-        let next = if before.is_null() {
-            std::mem::replace(&mut self.first, link)
+    /// It is linked, and its list's lock is held; or it is in a chain that is the caller's (see `chain.rs`).
+    #[inline]
+    pub(crate) unsafe fn next(self) -> Item {
+        // SAFETY: by the contract.
+        unsafe { self.ends(|ends| ends.next) }
+    }
+
+    /// Its predecessor; of the first, the last.
+    ///
+    /// # Safety
+    /// It is linked, and its list's lock is held.
+    pub(crate) unsafe fn prev(self) -> Item {
+        // SAFETY: by the contract.
+        unsafe { self.ends(|ends| ends.prev) }
+    }
+
+    /// Uses an unlinked link's first word for a chain of the caller's own.
+    ///
+    /// # Safety
+    /// It is in no list, and the caller's alone.
+    pub(crate) unsafe fn chain_to(self, next: Item) {
+        // SAFETY: by the contract.
+        unsafe { self.ends(|ends| *ends = Ends { next, prev: Item::NONE }) };
+    }
+}
+
+/// Where a list begins. Whoever has it mutably holds the lock around it.
+pub(crate) struct Head(pub(crate) Item);
+
+impl Head {
+    /// Puts it in before the first.
+    ///
+    /// # Safety
+    /// It is in no list, and neither moves nor goes before it is removed (L2).
+    #[inline]
+    pub(crate) unsafe fn push_front(&mut self, item: Item) {
+        // SAFETY: by the contract.
+        unsafe { self.push_back(item) };
+        self.0 = item;
+    }
+
+    /// Puts it in behind the last.
+    ///
+    /// # Safety
+    /// As for [`push_front`](Self::push_front).
+    #[inline]
+    pub(crate) unsafe fn push_back(&mut self, item: Item) {
+        if self.0.is_none() {
+            // SAFETY: the caller's own.
+            unsafe { item.ends(|ends| *ends = Ends { next: item, prev: item }) };
+            self.0 = item;
         } else {
-            // SAFETY: `before` is in this list, whose lock is held.
-            unsafe { Link::fields(before, |fields| std::mem::replace(&mut fields.next, link)) }
-        };
-        if next.is_null() {
-            self.last = link;
-        } else {
-            // SAFETY: `next` is in this list.
-            unsafe { Link::fields(next, |fields| fields.prev = link) };
+            // SAFETY: the first is in the list; the item becomes its predecessor.
+            unsafe { Self::put_before(self.0, item) };
         }
-        // SAFETY: the link is in no list yet, so it is the caller's alone.
-        unsafe { Link::fields(link, |fields| *fields = Fields { prev: before, next, item }) };
-        link.linked.store(1, Ordering::Relaxed); // published by the lock
     }
 
-    /// Takes `link` out; false where it was not in.
+    /// Puts `item` in the place that `old` had, and takes that one out.
     ///
     /// # Safety
-    /// The link is in this list or in none.
-    pub(crate) unsafe fn remove(&mut self, link: &Link<T>) -> bool {
-        if link.linked.load(Ordering::Relaxed) == 0 {
-            return false;
+    /// `old` is in this list; for `item` as for [`push_front`](Self::push_front).
+    pub(crate) unsafe fn replace(&mut self, old: Item, item: Item) {
+        // SAFETY: `old` is in the list.
+        unsafe { Self::put_before(old, item) };
+        if self.0 == old {
+            self.0 = item;
         }
-        // SAFETY: it is in this list, whose lock is held.
-        let (prev, next) = unsafe { Link::fields(link, |fields| (fields.prev, fields.next)) };
-        if prev.is_null() {
-            self.first = next;
-        } else {
-            // SAFETY: neighbours in this list are valid until they are removed from it.
-            unsafe { Link::fields(prev, |fields| fields.next = next) };
-        }
-        if next.is_null() {
-            self.last = prev;
-        } else {
-            // SAFETY: as above.
-            unsafe { Link::fields(next, |fields| fields.prev = prev) };
-        }
-        link.linked.store(0, Ordering::Release); // I3: the last touch
-        true
-    }
-
-    /// Takes the first item out.
-    pub(crate) fn pop_front(&mut self) -> Option<*const T> {
-        loop {
-            // SAFETY: a non-null `first` is in this list.
-            let link = unsafe { self.first.as_ref()? };
-            // SAFETY: its lock is held.
-            let item = unsafe { Link::fields(link, |fields| fields.item) };
-            // SAFETY: it is in this list.
-            unsafe { self.remove(link) };
-            if !item.is_null() {
-                return Some(item);
-            }
-        }
-    }
-
-    /// The links from `from` on, or from the front where that is null, with what they stand for. Cursors are skipped.
-    ///
-    /// The caller may stop anywhere, but must not remove the link it was last given before asking for the next.
-    pub(crate) fn iter(&self) -> Iter<'_, T> {
-        Iter { next: self.first, list: std::marker::PhantomData }
-    }
-
-    /// The items behind `cursor`.
-    ///
-    /// # Safety
-    /// `cursor` is in this list.
-    pub(crate) unsafe fn iter_after(&self, cursor: &Link<T>) -> Iter<'_, T> {
-        // SAFETY: the lock is held.
-        let next = unsafe { Link::fields(cursor, |fields| fields.next) };
-        Iter { next, list: std::marker::PhantomData }
-    }
-
-    /// Puts `cursor`, a link that stands for nothing, behind `link`, so that a walk can let go of the lock and find its
-    /// place again, whatever is removed meanwhile.
-    ///
-    /// # Safety
-    /// `link` is in this list and `cursor` in this list or in none; the cursor is removed before it goes.
-    pub(crate) unsafe fn move_cursor_after(&mut self, link: *const Link<T>, cursor: &Link<T>) {
-        // SAFETY: by the contract above; a cursor never is its own `link`.
-        unsafe { self.remove(cursor) };
         // SAFETY: as above.
-        unsafe { self.insert(link, cursor, ptr::null()) };
+        unsafe { self.remove(old) };
     }
-}
 
-pub(crate) struct Iter<'a, T> {
-    next: *const Link<T>,
-    list: std::marker::PhantomData<&'a List<T>>,
-}
+    /// Puts `item` behind `place`, which is in this list.
+    ///
+    /// # Safety
+    /// So it is; for `item` as for [`push_front`](Self::push_front).
+    pub(crate) unsafe fn put_behind(&mut self, place: Item, item: Item) {
+        // SAFETY: in the list. Behind the last is before the first, which stays the first.
+        let next = unsafe { place.next() };
+        // SAFETY: as above.
+        unsafe { Self::put_before(next, item) };
+    }
 
-impl<T> Iterator for Iter<'_, T> {
-    type Item = (*const Link<T>, *const T);
+    #[inline]
+    unsafe fn put_before(next: Item, item: Item) {
+        // SAFETY: the caller says that `next` is linked; so is its neighbour, here and below.
+        let prev = unsafe { next.ends(|ends| std::mem::replace(&mut ends.prev, item)) };
+        // SAFETY: as above.
+        unsafe { prev.ends(|ends| ends.next = item) };
+        // SAFETY: the caller's own until here.
+        unsafe { item.ends(|ends| *ends = Ends { next, prev }) };
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let link = self.next;
-            if link.is_null() {
-                return None;
-            }
-            // SAFETY: not null, so in the list, whose lock the borrow stands for.
-            let (next, item) = unsafe { Link::fields(link, |fields| (fields.next, fields.item)) };
-            self.next = next;
-            if !item.is_null() {
-                return Some((link, item));
-            }
+    /// Takes it out.
+    ///
+    /// # Safety
+    /// It is in this list.
+    #[inline]
+    pub(crate) unsafe fn remove(&mut self, item: Item) {
+        // SAFETY: in the list, and so are its neighbours, here and below.
+        let Ends { next, prev } = unsafe { item.ends(|ends| *ends) };
+        if next == item {
+            self.0 = Item::NONE;
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { prev.ends(|ends| ends.next = next) };
+        // SAFETY: as above.
+        unsafe { next.ends(|ends| ends.prev = prev) };
+        if self.0 == item {
+            self.0 = next;
         }
     }
 }

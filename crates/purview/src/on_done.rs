@@ -1,15 +1,19 @@
 //! Callbacks at the end of a context.
 //!
-//! A callback has two owners: its registration, and the list it waits in. Which of call and stop came first is decided by
-//! one small lock of its own, so that the list may be late: who is taken out of it after a stop finds nothing to call.
+//! A callback is one allocation: what all callbacks have, and the code. It has two owners, its registration and the list it
+//! waits in. Who takes it out of the list decides whether it is called; where a sweep has taken it out and a stop comes
+//! before the call, the phase decides, one word: a stop and a call compete for it.
 #![expect(unsafe_code, reason = "a callback is listed at its context's node by pointer")]
 
+use std::cell::Cell;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::Context;
 use crate::error::Error;
+use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, fence};
 use crate::waiter::{Waiter, Who};
 
 /// A callback's registration, made by [`Context::on_done`].
@@ -23,35 +27,39 @@ use crate::waiter::{Waiter, Who};
 pub struct OnDone {
     context: Context,
     /// None once it is stopped or detached.
-    callback: Option<Arc<Callback>>,
+    callback: Option<Counted>,
 }
 
 impl OnDone {
-    pub(crate) fn new(context: &Context, f: impl FnOnce(&Error) + Send + 'static) -> OnDone {
+    pub(crate) fn new<F: FnOnce(&Error) + Send + 'static>(context: &Context, f: F) -> OnDone {
         let node = context.scope();
-        let callback = Arc::new(Callback::new(Box::new(f)));
-        let registration =
-            OnDone { context: context.clone(), callback: Some(Arc::clone(&callback)) };
-        if let Some(ending) = node.ending() {
-            callback.call(&Error::new(ending));
+        let callback = Callback::allocate(f);
+        let mut registration = OnDone { context: context.clone(), callback: None };
+        let mine = if node.ending().is_some() {
+            true
         } else if node.can_be_done() {
-            let who = Who::Callback(Arc::into_raw(Arc::clone(&callback)));
+            let listed = callback.clone().into_list();
             // SAFETY: the list has a count of the callback, which keeps the waiter until it has left.
-            let mine = match unsafe { node.enroll(&callback.waiter, who) } {
-                Ok(_nobody) => {
+            match unsafe { node.enroll(&callback.get().waiter, Who::Callback(listed)) } {
+                Ok(()) => {
                     node.watch();
                     // If it has ended meanwhile, whoever takes the callback out calls it.
-                    node.ending().is_some() && take_out(node, &callback)
+                    node.ending().is_some() && callback.get().take_out(node)
                 }
                 Err(_) => {
                     // SAFETY: the count that the list did not take.
-                    drop(unsafe { Arc::from_raw(Arc::as_ptr(&callback)) });
+                    drop(unsafe { Callback::from_list(listed) });
                     true
                 }
-            };
-            if let Some(ending) = node.ending().filter(|_| mine) {
-                callback.call(&Error::new(ending));
             }
+        } else {
+            false
+        };
+        let ending = node.ending().filter(|_| mine);
+        let called = ending.map(|ending| (callback.clone(), Error::new(ending)));
+        registration.callback = Some(callback);
+        if let Some((callback, error)) = called {
+            callback.call(&error);
         }
         registration
     }
@@ -85,37 +93,23 @@ impl OnDone {
     pub fn detach(mut self) {
         let Some(callback) = self.callback.take() else { return };
         if self.context.can_be_done() {
-            callback.keep(&self.context);
+            callback.get().keep(&self.context);
         }
     }
 
     /// Takes the callback out before it is called; false where it is too late.
-    fn prevent(&self, callback: &Arc<Callback>) -> bool {
-        let code = {
-            let mut call = callback.call_state();
-            match std::mem::replace(&mut call.phase, Phase::Over) {
-                Phase::Waiting(code) => Some(code),
-                other => {
-                    call.phase = other;
-                    None
-                }
-            }
-        };
-        take_out(self.context.scope(), callback);
-        code.is_some() // the user's code is dropped here, nothing being locked
-    }
-}
-
-/// Takes a callback out of its node's list; true if it was in.
-fn take_out(node: &crate::tree::Node, callback: &Arc<Callback>) -> bool {
-    // SAFETY: it was only ever listed at this node.
-    match unsafe { node.leave(&callback.waiter) } {
-        Who::Callback(listed) => {
-            // SAFETY: the count that the list had.
-            drop(unsafe { Arc::from_raw(listed) });
-            true
+    fn prevent(&self, callback: &Counted) -> bool {
+        // Who takes it out of the list is the only one who can call it.
+        let unlisted = callback.get().take_out(self.context.scope());
+        if unlisted {
+            callback.get().phase.store(OVER, Ordering::Relaxed);
         }
-        Who::Task(_) | Who::Nobody => false,
+        let prevented = unlisted || callback.get().advance(WAITING, OVER).is_ok();
+        if prevented {
+            // SAFETY: it does not run, and never will.
+            unsafe { callback.drop_code() }; // the user's, nothing being locked
+        }
+        prevented
     }
 }
 
@@ -123,7 +117,7 @@ impl Drop for OnDone {
     fn drop(&mut self) {
         if let Some(callback) = self.callback.take() {
             if !self.prevent(&callback) {
-                callback.wait_until_over();
+                callback.get().wait_until_over();
             }
         }
     }
@@ -135,90 +129,242 @@ impl fmt::Debug for OnDone {
     }
 }
 
-/// A callback, wherever it is.
+// SAFETY: the callback is guarded as its fields say; the code is `Send`, and is run or dropped once.
+unsafe impl Send for OnDone {}
+// SAFETY: as above; a shared reference gives no access to the code.
+unsafe impl Sync for OnDone {}
+impl std::panic::UnwindSafe for OnDone {}
+impl std::panic::RefUnwindSafe for OnDone {}
+
+/// A callback, wherever it is: what all have, before the code of one.
+#[repr(C)]
 pub(crate) struct Callback {
     waiter: Waiter,
-    call: Mutex<Call>,
-    over: Condvar,
+    /// Its registration, its list, and who calls it.
+    owners: AtomicU32,
+    /// Which of call and stop came first.
+    phase: AtomicU8,
+    /// A detached callback keeps its context until it has run. Written by its registration before the phase says so.
+    kept: UnsafeCell<Option<Context>>,
+    /// Moves the code out and calls it; without an error drops it.
+    run: unsafe fn(NonNull<Callback>, Option<&Error>),
+    free: unsafe fn(NonNull<Callback>),
 }
 
-struct Call {
-    phase: Phase,
-    /// A detached callback keeps its context until it has run.
-    kept: Option<Context>,
+#[repr(C)]
+struct Coded<F> {
+    callback: Callback,
+    code: std::cell::UnsafeCell<ManuallyDrop<F>>,
 }
 
-enum Phase {
-    Waiting(Box<dyn FnOnce(&Error) + Send>),
-    Running(ThreadId),
-    /// It has run, or has been kept from running.
-    Over,
-}
+/// It may be called, or stopped.
+const WAITING: u8 = 0;
+/// The same; and it keeps its context.
+const DETACHED: u8 = 1;
+const RUNNING: u8 = 2;
+/// The same, and somebody sleeps until it is over.
+const AWAITED: u8 = 3;
+/// It has run, or has been kept from running.
+const OVER: u8 = 4;
 
-// SAFETY: the waiter is guarded by its node's lock, everything else by this one's; the code is `Send` and runs once.
-unsafe impl Send for Callback {}
-// SAFETY: as above.
-unsafe impl Sync for Callback {}
+/// Where threads sleep that wait for callbacks to be over. One for all: it is rare, and who finds it is not his sleeps on.
+static SOMETHING_OVER: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 
 impl Callback {
-    fn new(code: Box<dyn FnOnce(&Error) + Send>) -> Self {
-        let call = Mutex::new(Call { phase: Phase::Waiting(code), kept: None });
-        Callback { waiter: Waiter::new(), call, over: Condvar::new() }
+    fn allocate<F: FnOnce(&Error) + Send + 'static>(code: F) -> Counted {
+        unsafe fn run<F: FnOnce(&Error)>(callback: NonNull<Callback>, error: Option<&Error>) {
+            // SAFETY: made for this type.
+            let coded = unsafe { callback.cast::<Coded<F>>().as_ref() };
+            // SAFETY: the caller is the only one to run it, once.
+            let code = unsafe { ManuallyDrop::take(&mut *coded.code.get()) };
+            if let Some(error) = error {
+                code(error);
+            }
+        }
+        unsafe fn free<F>(callback: NonNull<Callback>) {
+            // SAFETY: made for this type; the last count is gone.
+            drop(unsafe { Box::from_raw(callback.cast::<Coded<F>>().as_ptr()) });
+        }
+        let callback = Callback {
+            waiter: Waiter::new(),
+            owners: AtomicU32::new(1),
+            phase: AtomicU8::new(WAITING),
+            kept: UnsafeCell::new(None),
+            run: run::<F>,
+            free: free::<F>,
+        };
+        let code = std::cell::UnsafeCell::new(ManuallyDrop::new(code));
+        Counted(NonNull::from(Box::leak(Box::new(Coded { callback, code }))).cast())
     }
 
-    fn call_state(&self) -> MutexGuard<'_, Call> {
-        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The count that a list had.
+    ///
+    /// # Safety
+    /// It was made by [`Counted::into_list`], and is used once.
+    pub(crate) unsafe fn from_list(listed: NonNull<Callback>) -> Counted {
+        Counted(listed)
+    }
+
+    fn advance(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// Takes it out of its node's list; true if it was in.
+    fn take_out(&self, node: &crate::tree::Node) -> bool {
+        // SAFETY: it was only ever listed at this node.
+        match unsafe { node.leave(&self.waiter) } {
+            Who::Callback(listed) => {
+                // SAFETY: the count that the list had.
+                drop(unsafe { Callback::from_list(listed) });
+                true
+            }
+            Who::Task(_) | Who::Nobody => false,
+        }
+    }
+
+    fn keep(&self, context: &Context) {
+        // SAFETY: only its registration writes here, and nobody reads before the phase says so.
+        self.kept.with_mut(|kept| unsafe { *kept = Some(context.clone()) });
+        if self.advance(WAITING, DETACHED).is_err() {
+            // SAFETY: as above.
+            drop(self.kept.with_mut(|kept| unsafe { (*kept).take() }));
+        }
+    }
+
+    fn wait_until_over(&self) {
+        if Frame::is_running_here(self) {
+            return;
+        }
+        let (lock, over) = &SOMETHING_OVER;
+        let mut held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.phase.load(Ordering::Acquire) {
+                OVER => return,
+                RUNNING => _ = self.advance(RUNNING, AWAITED),
+                _ => held = over.wait(held).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// A counted pointer to a callback.
+pub(crate) struct Counted(NonNull<Callback>);
+
+// SAFETY: as for `OnDone`.
+unsafe impl Send for Counted {}
+
+impl Counted {
+    fn get(&self) -> &Callback {
+        // SAFETY: this count keeps it.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn clone(&self) -> Counted {
+        self.get().owners.fetch_add(1, Ordering::Relaxed); // three at the most
+        Counted(self.0)
+    }
+
+    /// The count as a list holds it.
+    fn into_list(self) -> NonNull<Callback> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// # Safety
+    /// It does not run, never will, and was not dropped.
+    unsafe fn drop_code(&self) {
+        // SAFETY: by the contract.
+        unsafe { (self.get().run)(self.0, None) };
     }
 
     /// Calls it, unless it was stopped. Its panic is the caller's.
     pub(crate) fn call(&self, error: &Error) {
         /// Says that it is over, however that came, and lets the context go.
-        struct Over<'a>(&'a Callback);
+        struct Over<'a>(&'a Callback, bool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
-                let kept = {
-                    let mut call = self.0.call_state();
-                    call.phase = Phase::Over;
-                    call.kept.take()
-                };
-                self.0.over.notify_all();
+                let detached = self.1;
+                // SAFETY: the phase said so, and it is this call's to take.
+                let kept = detached.then(|| self.0.kept.with_mut(|kept| unsafe { (*kept).take() }));
+                if self.0.phase.swap(OVER, Ordering::AcqRel) == AWAITED {
+                    let (lock, over) = &SOMETHING_OVER;
+                    drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
+                    over.notify_all();
+                }
                 drop(kept);
             }
         }
 
-        let code = {
-            let mut call = self.call_state();
-            match std::mem::replace(&mut call.phase, Phase::Running(thread::current().id())) {
-                Phase::Waiting(code) => code,
-                other => {
-                    call.phase = other;
-                    return;
-                }
+        let callback = self.get();
+        let mut was = WAITING;
+        while let Err(now) = callback.advance(was, RUNNING) {
+            if now != DETACHED {
+                return;
             }
-        };
-        let _over = Over(self);
-        code(error);
+            was = now;
+        }
+        let _over = Over(callback, was == DETACHED);
+        // SAFETY: the phase has gone to running by this call, so it alone runs it.
+        Frame::around(callback, || unsafe { (callback.run)(self.0, Some(error)) });
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let owners = &self.get().owners;
+        // As for an `Arc` that is unique: whoever has the only count has it for himself.
+        if owners.load(Ordering::Acquire) != 1 {
+            if owners.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
+        }
+        let free = self.get().free;
+        if matches!(self.get().phase.load(Ordering::Relaxed), WAITING | DETACHED) {
+            // SAFETY: nobody called it, and nobody can any more.
+            unsafe { self.drop_code() };
+        }
+        // SAFETY: the last count.
+        unsafe { free(self.0) };
+    }
+}
+
+thread_local! {
+    /// The callbacks that run on this thread, the innermost first.
+    static RUNNING_HERE: Cell<*const Frame> = const { Cell::new(std::ptr::null()) };
+}
+
+/// One of them, on the stack of its call.
+struct Frame {
+    callback: *const Callback,
+    outer: *const Frame,
+}
+
+impl Frame {
+    fn around(callback: &Callback, code: impl FnOnce()) {
+        /// Steps back out, also by a panic.
+        struct Leave(*const Frame);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                let _ = RUNNING_HERE.try_with(|running| running.set(self.0));
+            }
+        }
+        // A thread that is being torn down has no such place any more; then a drop inside the callback is not told apart.
+        let outer = RUNNING_HERE.try_with(Cell::get).unwrap_or(std::ptr::null());
+        let frame = Frame { callback, outer };
+        let _ = RUNNING_HERE.try_with(|running| running.set(&raw const frame));
+        let _leave = Leave(outer);
+        code();
     }
 
-    fn keep(&self, context: &Context) {
-        let context = context.clone(); // dropped again, where it is too late, after unlocking
-        let mut call = self.call_state();
-        if matches!(call.phase, Phase::Waiting(_)) {
-            call.kept = Some(context);
-        }
-    }
-
-    fn wait_until_over(&self) {
-        let me = thread::current().id();
-        let mut call = self.call_state();
-        loop {
-            match call.phase {
-                Phase::Over => return,
-                Phase::Running(thread) if thread == me => return,
-                Phase::Running(_) | Phase::Waiting(_) => {
-                    call = self.over.wait(call).unwrap_or_else(PoisonError::into_inner);
-                }
+    fn is_running_here(callback: *const Callback) -> bool {
+        let mut at = RUNNING_HERE.try_with(Cell::get).unwrap_or(std::ptr::null());
+        // SAFETY: frames of calls that this thread is inside of.
+        while let Some(frame) = unsafe { at.as_ref() } {
+            if frame.callback == callback {
+                return true;
             }
+            at = frame.outer;
         }
+        false
     }
 }

@@ -48,7 +48,7 @@ impl fmt::Debug for Context {
 
 /// One context of the path.
 fn segment(context: &Context, head: &Head, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let kind = match head.kind {
+    let kind = match head.kind() {
         Kind::Background => return f.write_str("background"),
         Kind::Todo => return f.write_str("todo"),
         Kind::Manual => return f.write_str("manual"),
@@ -68,11 +68,11 @@ fn segment(context: &Context, head: &Head, f: &mut fmt::Formatter<'_>) -> fmt::R
         Kind::WithoutCancel => "without_cancel",
     };
     let node = head.scope();
-    if let Some(name) = node.name {
+    if let Some(name) = node.name() {
         write!(f, "{name}:")?;
     }
     f.write_str(kind)?;
-    match head.kind {
+    match head.kind() {
         Kind::Timeout | Kind::Deadline if node.fixed() != Tick::NEVER => {
             write!(f, "({:.2?})", node.fixed().since(context.clock().now()))?;
         }
@@ -83,7 +83,7 @@ fn segment(context: &Context, head: &Head, f: &mut fmt::Formatter<'_>) -> fmt::R
         }
         _ => {}
     }
-    if head.kind == Kind::AnyOf {
+    if head.kind() == Kind::AnyOf {
         return Ok(());
     }
     let mut own = head.values;

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Tick};
 use crate::done::{Done, Either};
 use crate::error::Error;
 use crate::observe::ContextId;
-use crate::timer::{Entry, OUT, Target};
+use crate::timer::{AlarmEntry, Target};
 
 /// The future of a sleep, made by [`Context::sleep`].
 ///
@@ -60,14 +60,13 @@ impl fmt::Debug for Sleep<'_> {
 pub(crate) struct Alarm {
     clock: Clock,
     at: Tick,
-    entry: Entry,
-    /// Its place among alarms of one time; None until it is first entered.
-    sequence: Option<u64>,
+    /// None until it is first entered.
+    entry: Option<AlarmEntry>,
 }
 
 impl Alarm {
     pub(crate) fn new(clock: Clock, at: Tick) -> Self {
-        Alarm { clock, at, entry: Entry::new(), sequence: None }
+        Alarm { clock, at, entry: None }
     }
 
     pub(crate) fn at(&self) -> Tick {
@@ -83,12 +82,17 @@ impl Alarm {
         if this.clock.now() >= this.at {
             return Poll::Ready(());
         }
-        let sequence = *this.sequence.get_or_insert_with(|| ContextId::next().number());
-        let target = Target::Alarm(Some(task.waker().clone()));
-        // SAFETY: pinned, and taken out when it is dropped (T2).
-        let old = this
-            .clock
-            .with_heap(|heap| unsafe { heap.insert(&this.entry, this.at, sequence, target) });
+        let at = this.at;
+        // Its place among alarms of one time is when it was first entered.
+        let entry =
+            &*this.entry.get_or_insert_with(|| AlarmEntry::new(at, ContextId::next().number()));
+        let waker = Some(task.waker().clone());
+        let old = this.clock.with_timers(|mut timers| {
+            // SAFETY: pinned, and taken out when it is dropped (T2).
+            unsafe { timers.insert(Target::alarm(entry)) };
+            // SAFETY: the timers' lock is held (T1).
+            unsafe { entry.set_waker(waker) }
+        });
         drop(old); // an old waker: nothing is locked
         // A manual clock may have been advanced past it meanwhile, and does not come by again.
         if this.clock.now() >= this.at { Poll::Ready(()) } else { Poll::Pending }
@@ -97,23 +101,18 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if self.sequence.is_some() {
-            let old = self.clock.with_heap(|heap| {
-                heap.remove(&self.entry);
-                // SAFETY: the heap's lock is held (T1).
-                unsafe {
-                    self.entry.fields(|fields| {
-                        debug_assert_eq!(fields.place, OUT);
-                        std::mem::replace(&mut fields.target, Target::Nothing)
-                    })
-                }
+        if let Some(entry) = &self.entry {
+            let old = self.clock.with_timers(|mut timers| {
+                timers.remove(Target::alarm(entry));
+                // SAFETY: the timers' lock is held (T1).
+                unsafe { entry.set_waker(None) }
             });
             drop(old);
         }
     }
 }
 
-// SAFETY: the entry is guarded by its heap's lock, and wakers are `Send + Sync`.
+// SAFETY: the entry is guarded by its timers' lock, and wakers are `Send + Sync`.
 unsafe impl Send for Alarm {}
 // SAFETY: as above.
 unsafe impl Sync for Alarm {}

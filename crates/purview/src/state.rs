@@ -5,17 +5,18 @@
 //! |---|---|---|
 //! | 0 | live | not done; nobody need look at a clock (no deadline, or the deadline is armed) |
 //! | 1 | ask the clock | not done as far as anybody noted, but the deadline that binds here is not armed |
+//! | 2 | elsewhere | a value layer's: its scope's state tells |
 //! | a node's address and tags | done | that node is the origin of the end, the tags say how it came |
 //!
 //! # Transitions
 //! | from | to | by | when |
 //! |---|---|---|---|
 //! | ask the clock | live | [`arm`](State::arm) | the deadline is in the timer, or a descendant saw that it is |
-//! | live, ask | done | [`end`](State::end) | a cancel, a timer, a parent's sweep |
+//! | live, ask | done | [`end`](State::end) | a cancel, a timer, a parent's sweep: under the lock that guards the node's end |
 //! | ask the clock | done, unclaimed | [`expire`](State::expire) | a poll found the deadline passed; fails once armed |
 //! | done, unclaimed | done, claimed | [`claim`](State::claim) | somebody takes on the duty to sweep the subtree |
 //!
-//! Nothing leads back. That a poll's `expire` and a waiter's `arm` compete for one word is what makes an unwatched
+//! Nothing leads back. Out of *live* there is only `end`, whose caller holds a lock, so it is a plain store. That a poll's `expire` and a waiter's `arm` compete for one word is what makes an unwatched
 //! deadline exact and a watched one a single load, without an observer ever seeing done turn into live.
 //!
 //! A word, not a flag beside an error: two words for one fact is the bug that Go's `Err` had (golang/go#75533).
@@ -34,10 +35,11 @@ const CLAIMED: usize = 0b0100;
 const WAS_LIVE: usize = 0b1000;
 const TAGS: usize = BY | CLAIMED | WAS_LIVE;
 
-const _: () = assert!(align_of::<Node>() > TAGS, "the tags must fit below a node's alignment");
+const _: () = assert!(Node::ALIGN > TAGS, "the tags must fit below a node's alignment");
 
 const LIVE: *mut Node = ptr::null_mut();
 const ASK: *mut Node = ptr::without_provenance_mut(1);
+const ELSEWHERE: *mut Node = ptr::without_provenance_mut(2);
 
 /// Where an end began and how: a node's address and its tags.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,31 @@ impl State {
         State(AtomicPtr::new(LIVE))
     }
 
+    /// A value layer's.
+    pub(crate) fn elsewhere() -> Self {
+        State(AtomicPtr::new(ELSEWHERE))
+    }
+
+    /// Whether this is a value layer's. Never changes.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == ELSEWHERE
+    }
+
+    /// The answer to "is it done", where the word alone tells. One Acquire load; pairs with the Release in every transition
+    /// to done.
+    #[inline(always)]
+    pub(crate) fn known(&self) -> Option<bool> {
+        let word = self.0.load(Ordering::Acquire);
+        if word.is_null() {
+            Some(false)
+        } else if word > ELSEWHERE {
+            Some(true)
+        } else {
+            None
+        }
+    }
+
     /// Before the node is shared: its deadline is not armed.
     pub(crate) fn start_asking(&self) {
         self.0.store(ASK, Ordering::Relaxed);
@@ -152,22 +179,24 @@ impl State {
         }
     }
 
-    /// live, ask → done. `claim`: the caller sweeps.
+    /// live, ask → done. `claim`: the caller sweeps. The caller holds the lock that guards this node's end, or has the node
+    /// for itself.
     pub(crate) fn end(&self, ending: Ending, claim: bool) -> Ended {
         let claimed = if claim { CLAIMED } else { 0 };
-        let mut current = self.0.load(Ordering::Acquire);
-        loop {
-            let live = match view(current) {
-                View::Live => WAS_LIVE,
-                View::AskClock => 0,
-                View::Done(_) => return Ended::Lost,
-            };
-            let done = ending.tagged(claimed | live);
-            match self.0.compare_exchange(current, done, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ended::Won,
-                Err(now) => current = now,
+        match view(self.0.load(Ordering::Acquire)) {
+            View::Live => {}
+            View::AskClock => {
+                let done = ending.tagged(claimed);
+                match self.0.compare_exchange(ASK, done, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Ended::Won,
+                    Err(now) if now == LIVE => {} // it was armed meanwhile; nothing else comes of live without the lock
+                    Err(_) => return Ended::Lost,
+                }
             }
+            View::Done(_) => return Ended::Lost,
         }
+        self.0.store(ending.tagged(claimed | WAS_LIVE), Ordering::Release);
+        Ended::Won
     }
 
     /// ask → done, unclaimed. True if it is done now, by this call or before; false if a timer watches: then that decides.

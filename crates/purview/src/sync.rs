@@ -2,22 +2,65 @@
 //!
 //! The crate's own tests swap these for loom's under `--cfg purview_loom`; everybody else gets std's. The cfg is private
 //! (not the global `cfg(loom)`, which flips other crates too), and loom is a dev-dependency, so no user ever sees it.
+//!
+//! # The small lock
+//! A [`Lock`] is one byte, taken with one read-modify-write and let go with a plain store: half of what a mutex costs that
+//! has to find out, when it is let go, whether anybody sleeps on it. What it guards takes some ten nanoseconds, so who
+//! finds it taken spins for a moment; then lets other threads run, for its holder may be among them; then naps, for its
+//! holder may be one that yielding does not let run (a lower real-time priority). So nobody spins for ever, and nobody has
+//! to be woken. No user code runs under one.
 
 #[cfg(all(test, purview_loom))]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicUsize, fence,
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence,
     };
     pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    /// In models a lock is loom's own: it explores who gets it next without spinning.
+    pub(crate) struct Lock(Mutex<()>);
+
+    #[must_use]
+    pub(crate) struct Locked<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
+
+    impl Lock {
+        pub(crate) fn new() -> Self {
+            Lock(Mutex::new(()))
+        }
+
+        pub(crate) fn lock(&self) -> Locked<'_> {
+            Locked(super::lock(&self.0))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
+            self.0.try_lock().ok().map(Locked)
+        }
+    }
+
+    pub(crate) struct Backoff;
+
+    impl Backoff {
+        pub(crate) fn new() -> Self {
+            Backoff
+        }
+
+        pub(crate) fn snooze(&mut self) {
+            loom::thread::yield_now();
+        }
+    }
 }
 
 #[cfg(not(all(test, purview_loom)))]
 mod imp {
+    use std::sync::Condvar;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicUsize, fence,
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence,
     };
     pub(crate) use std::sync::{Mutex, MutexGuard};
+    use std::time::Duration;
+
+    use super::Ordering;
 
     /// std's cell with the access methods of loom's, so that a model sees every access.
     #[derive(Debug)]
@@ -37,6 +80,81 @@ mod imp {
         pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
             access(self.0.get())
         }
+    }
+
+    pub(crate) struct Lock(AtomicBool);
+
+    #[must_use]
+    pub(crate) struct Locked<'a>(&'a Lock);
+
+    impl Lock {
+        pub(crate) const fn new() -> Self {
+            Lock(AtomicBool::new(false))
+        }
+
+        /// Acquire; pairs with the Release of whoever let it go last.
+        #[inline]
+        pub(crate) fn lock(&self) -> Locked<'_> {
+            if self.0.swap(true, Ordering::Acquire) {
+                self.wait();
+            }
+            Locked(self)
+        }
+
+        #[inline]
+        pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
+            (!self.0.swap(true, Ordering::Acquire)).then(|| Locked(self))
+        }
+
+        #[cold]
+        fn wait(&self) {
+            let mut backoff = Backoff::new();
+            loop {
+                while self.0.load(Ordering::Relaxed) {
+                    backoff.snooze();
+                }
+                if !self.0.swap(true, Ordering::Acquire) {
+                    return;
+                }
+            }
+        }
+    }
+
+    impl Drop for Locked<'_> {
+        #[inline]
+        fn drop(&mut self) {
+            self.0.0.store(false, Ordering::Release);
+        }
+    }
+
+    /// Waiting for another thread that is about to be done: spins, then yields, then naps.
+    pub(crate) struct Backoff(u32);
+
+    impl Backoff {
+        const SPINS: u32 = 6;
+        const YIELDS: u32 = 32;
+        const NAP: Duration = Duration::from_micros(50);
+
+        pub(crate) fn new() -> Self {
+            Backoff(0)
+        }
+
+        pub(crate) fn snooze(&mut self) {
+            self.0 = self.0.saturating_add(1);
+            if self.0 <= Self::SPINS {
+                (0..1_u32 << self.0).for_each(|_| std::hint::spin_loop());
+            } else if self.0 <= Self::YIELDS {
+                std::thread::yield_now();
+            } else {
+                nap(Self::NAP);
+            }
+        }
+    }
+
+    /// Not a parked thread: its one token may be somebody else's.
+    fn nap(time: Duration) {
+        let nobody = Mutex::new(());
+        let _ = Condvar::new().wait_timeout(super::lock(&nobody), time);
     }
 }
 

@@ -52,6 +52,7 @@
 
 mod chain;
 mod deadline;
+mod dependents;
 mod derive;
 mod handle;
 mod merge;
@@ -70,3 +71,7 @@ pub(crate) use reclaim::Dead;
 pub(crate) use sweep::{Wake, cancel, expire};
 
 use handle::count_up;
+
+/// How many links are walked before the lock is let go for others. Long enough that locking is a small part of the walk,
+/// short enough that nobody waits for longer than about a microsecond.
+const BATCH: usize = if cfg!(all(test, purview_loom)) { 1 } else { 32 };

@@ -9,27 +9,31 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::heap::Heap;
+use super::wheel::Wheel;
 use super::{Due, runner};
 use crate::clock::Tick;
 use crate::tree::{self, Panics, Wake};
 
 struct Driver {
     state: Mutex<State>,
-    /// The earliest deadline changed.
+    /// There is something sooner than the thread sleeps.
     changed: Condvar,
 }
 
 struct State {
-    heap: Heap,
+    wheel: Wheel,
     has_thread: bool,
+    /// Until when the thread sleeps; the beginning of time, while it does not.
+    sleeps_until: Tick,
 }
+
+const AWAKE: Tick = Tick::from_nanos(i64::MIN);
 
 /// In a storm of deadlines, the callbacks are looked after once in so many: some hundred microseconds.
 const BUSY: u32 = 64;
 
 static DRIVER: Driver = Driver {
-    state: Mutex::new(State { heap: Heap::new(), has_thread: false }),
+    state: Mutex::new(State { wheel: Wheel::new(), has_thread: false, sleeps_until: AWAKE }),
     changed: Condvar::new(),
 };
 
@@ -37,18 +41,21 @@ fn state() -> MutexGuard<'static, State> {
     DRIVER.state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `change` on the heap, and wakes or starts the thread if it made the earliest deadline earlier.
-pub(crate) fn with_heap<R>(change: impl FnOnce(&mut Heap) -> R) -> R {
+/// Runs `change` on the wheel, and starts the thread, or wakes it if it sleeps past what was put in. What is taken out wakes
+/// nobody: the thread comes by once for nothing, and most deadlines are far away and taken out.
+pub(crate) fn with_wheel<R>(change: impl FnOnce(&mut Wheel) -> R) -> R {
     let (result, start) = {
         let mut state = state();
-        let before = state.heap.earliest().unwrap_or(Tick::NEVER);
-        let result = change(&mut state.heap);
-        let sooner = state.heap.earliest().is_some_and(|at| at < before);
+        let result = change(&mut state.wheel);
+        let sooner = state.wheel.take_sooner() < state.sleeps_until;
         // An entry that no thread serves, because none could be started, is a reason to try again.
-        let start = !state.has_thread && !state.heap.is_empty();
+        let start = !state.has_thread && !state.wheel.is_empty();
         state.has_thread |= start;
+        if sooner {
+            state.sleeps_until = AWAKE; // it is told once
+        }
         drop(state);
-        if sooner && !start {
+        if sooner {
             DRIVER.changed.notify_one();
         }
         (result, start)
@@ -71,14 +78,14 @@ fn serve() {
     let mut state = state();
     let mut fired: u32 = 0;
     loop {
-        let now = Instant::now();
-        let at = state.heap.earliest();
-        if at.is_some_and(|at| at <= Tick::from_instant(now)) {
-            let due = state.heap.pop();
+        let instant = Instant::now();
+        let now = Tick::from_instant(instant);
+        state.wheel.advance(now);
+        if let Some(due) = state.wheel.pop(now) {
             drop(state);
             fired = fired.wrapping_add(1);
             if fired % BUSY == 0 {
-                runner::relieve(now);
+                runner::relieve(instant);
             }
             if let Some(due) = due {
                 fire(due);
@@ -86,9 +93,10 @@ fn serve() {
             state = self::state();
             continue;
         }
-        let until_deadline = at.map(|at| at.since(Tick::from_instant(now)));
-        let until_look = runner::relieve(now);
-        let wait = until_deadline.into_iter().chain(until_look).min();
+        let next = state.wheel.next();
+        let until_look = runner::relieve(instant);
+        let wait = next.map(|at| at.since(now)).into_iter().chain(until_look).min();
+        state.sleeps_until = next.unwrap_or(Tick::NEVER);
         state = match wait {
             None => DRIVER.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(wait) => {
@@ -96,6 +104,7 @@ fn serve() {
                 woken.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        state.sleeps_until = AWAKE;
     }
 }
 
@@ -114,7 +123,7 @@ fn fire(due: Due) {
 }
 
 /// A fork takes the thread away and copies the locks, held or not. Both locks are taken around it, so that the child has
-/// them free and the heap whole; and the child notes that it has no threads.
+/// them free and the wheel whole; and the child notes that it has no threads.
 #[cfg(unix)]
 mod fork {
     use std::cell::RefCell;
@@ -160,6 +169,7 @@ mod fork {
         let held = HELD.try_with(|place| place.take()).ok().flatten();
         if let Some((mut driver, mut runner)) = held {
             driver.has_thread = false;
+            driver.sleeps_until = super::AWAKE;
             runner.forget_threads();
         }
     }

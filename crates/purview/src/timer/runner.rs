@@ -5,12 +5,12 @@
 //! if not starts another thread. That thread leaves once there is nothing to do and another one is waiting for it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::on_done::Callback;
+use crate::on_done::Counted;
 use crate::tree::{Dead, Panics, Ref};
 
 /// A callback that takes longer than this, while others wait, is left alone on its thread. Long beside a thread start
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Something of the user's to run.
 enum Job {
-    Callback(Arc<Callback>, Error),
+    Callback(Counted, Error),
     /// The last handle went on the timer's thread: values are to be dropped.
     Reclaim(Dead),
 }
@@ -56,7 +56,7 @@ pub(super) fn state() -> MutexGuard<'static, State> {
 }
 
 /// Has `callback` called with `error`.
-pub(crate) fn call(callback: Arc<Callback>, error: Error) {
+pub(crate) fn call(callback: Counted, error: Error) {
     push(Job::Callback(callback, error));
 }
 

@@ -1,44 +1,68 @@
 //! The nodes of a sweep, linked through themselves, so that a sweep allocates nothing however many there are.
+//!
+//! A node leaves its parent's list when it is marked; its link is the sweep's from then on. Each is kept by a count.
 #![expect(unsafe_code, reason = "the chain is made of pointers, each of which is a count")]
 
 use std::ptr::NonNull;
 
+use crate::list::Item;
+
 use super::{Node, Ref};
 
-/// The nodes of a sweep, each with a count, linked through themselves.
+/// Nodes, each with a count, linked through themselves; ends with none.
 pub(super) struct Chain {
-    pub(super) first: Option<NonNull<Node>>,
-    last: Option<NonNull<Node>>,
+    first: Item,
+    last: Item,
     sorted: bool,
 }
 
 impl Chain {
-    pub(super) fn new(first: Ref) -> Chain {
-        let mut chain = Chain { first: None, last: None, sorted: true };
-        chain.push(first);
-        chain
+    pub(super) const fn new() -> Chain {
+        Chain { first: Item::NONE, last: Item::NONE, sorted: true }
     }
 
-    pub(super) fn push(&mut self, context: Ref) {
-        let node = context.node();
-        // SAFETY: the chain keeps it from here on, by the count that the handle was.
-        unsafe { node.as_ref() }.set_next_in_chain(None);
+    pub(super) fn first(&self) -> Item {
+        self.first
+    }
+
+    /// Puts one in at the front.
+    pub(super) fn prepend(&mut self, context: Ref) {
+        let item = Node::item(context.node());
         let _ = context.into_raw();
-        match self.last.replace(node) {
-            None => self.first = Some(node),
-            Some(last) => {
-                self.sorted &= id(last) < id(node);
-                // SAFETY: in the chain.
-                unsafe { last.as_ref() }.set_next_in_chain(Some(node));
-            }
+        if self.last.is_none() {
+            self.last = item;
+        } else {
+            self.sorted &= id(item) < id(self.first);
         }
+        // SAFETY: in no list, and the sweep's alone.
+        unsafe { item.chain_to(self.first) };
+        self.first = item;
+    }
+
+    /// Puts a chain in at the end.
+    pub(super) fn append(&mut self, run: Chain) {
+        if run.first.is_none() {
+            return;
+        }
+        if self.last.is_none() {
+            self.first = run.first;
+            self.sorted = run.sorted;
+        } else {
+            self.sorted &= run.sorted && id(self.last) < id(run.first);
+            // SAFETY: in the chain.
+            unsafe { self.last.chain_to(run.first) };
+        }
+        self.last = run.last;
     }
 
     pub(super) fn pop(&mut self) -> Option<Ref> {
-        let node = self.first?;
-        // SAFETY: in the chain.
-        self.first = unsafe { node.as_ref() }.next_in_chain();
-        Some(Ref(node.cast()))
+        let item = self.first;
+        if item.is_none() {
+            return None;
+        }
+        self.first = next(item);
+        // SAFETY: chains are made of nodes.
+        Some(Ref(unsafe { Node::of_item(item) }.cast()))
     }
 
     /// Brings it into the order of derivation.
@@ -49,75 +73,75 @@ impl Chain {
     }
 }
 
-impl Node {
-    pub(super) fn next_in_chain(&self) -> Option<NonNull<Node>> {
-        // SAFETY: the claimant's alone (I6).
-        self.work.with(|next| unsafe { *next })
-    }
-
-    fn set_next_in_chain(&self, next: Option<NonNull<Node>>) {
-        // SAFETY: the claimant's alone (I6).
-        self.work.with_mut(|place| unsafe { *place = next });
-    }
+/// The next in a chain; the chain is the caller's.
+pub(super) fn next(item: Item) -> Item {
+    // SAFETY: in the chain.
+    unsafe { item.next() }
 }
 
-fn id(node: NonNull<Node>) -> u64 {
-    // SAFETY: the caller has it in a chain.
-    unsafe { node.as_ref() }.head.id.number()
+/// The node of an item in a chain.
+pub(super) fn node(item: Item) -> NonNull<Node> {
+    // SAFETY: chains are made of nodes.
+    unsafe { Node::of_item(item) }
+}
+
+fn id(item: Item) -> u64 {
+    // SAFETY: in the chain, which keeps it.
+    unsafe { node(item).as_ref() }.head.id.number()
+}
+
+fn link(item: Item, to: Item) {
+    // SAFETY: in the chain.
+    unsafe { item.chain_to(to) };
 }
 
 /// Sorts a chain by derivation: a merge sort of sorted runs, bottom up, in place.
-fn sort(first: Option<NonNull<Node>>) -> Option<NonNull<Node>> {
-    let mut runs: Vec<Option<NonNull<Node>>> = Vec::new(); // runs[i]: 2^i runs merged, or none
+fn sort(first: Item) -> Item {
+    let mut runs: Vec<Item> = Vec::new(); // runs[i]: 2^i runs merged, or none
     let mut rest = first;
-    while let Some(head) = rest {
+    while !rest.is_none() {
+        let head = rest;
         let mut last = head;
         loop {
-            // SAFETY: in the chain, here and below.
-            let next = unsafe { last.as_ref() }.next_in_chain();
-            match next.filter(|next| id(last) < id(*next)) {
-                Some(next) => last = next,
-                None => break,
+            rest = next(last);
+            if rest.is_none() || id(rest) < id(last) {
+                break;
             }
+            last = rest;
         }
-        // SAFETY: as above.
-        rest = unsafe { last.as_ref() }.next_in_chain();
-        // SAFETY: as above.
-        unsafe { last.as_ref() }.set_next_in_chain(None);
-        let mut run = Some(head);
+        link(last, Item::NONE);
+        let mut run = head;
         for slot in &mut runs {
-            match slot.take() {
-                Some(earlier) => run = merge(Some(earlier), run),
-                None => {
-                    *slot = run.take();
-                    break;
-                }
+            if slot.is_none() {
+                *slot = std::mem::replace(&mut run, Item::NONE);
+                break;
             }
+            run = merge(std::mem::replace(slot, Item::NONE), run);
         }
-        if run.is_some() {
+        if !run.is_none() {
             runs.push(run);
         }
     }
-    runs.into_iter().fold(None, |sorted, run| merge(run, sorted))
+    runs.into_iter().fold(Item::NONE, |sorted, run| merge(run, sorted))
 }
 
-fn merge(a: Option<NonNull<Node>>, b: Option<NonNull<Node>>) -> Option<NonNull<Node>> {
+fn merge(a: Item, b: Item) -> Item {
     let (mut a, mut b) = (a, b);
-    let mut first = None;
-    let mut last: Option<NonNull<Node>> = None;
+    let mut first = Item::NONE;
+    let mut last = Item::NONE;
     loop {
-        let source = match (a, b) {
-            (Some(x), Some(y)) if id(x) < id(y) => &mut a,
-            (_, Some(_)) => &mut b,
-            (_, None) => &mut a,
-        };
-        let Some(node) = *source else { return first };
-        // SAFETY: in the chain, here and below.
-        *source = unsafe { node.as_ref() }.next_in_chain();
-        match last.replace(node) {
-            None => first = Some(node),
-            // SAFETY: as above.
-            Some(last) => unsafe { last.as_ref() }.set_next_in_chain(Some(node)),
+        let source = if b.is_none() || (!a.is_none() && id(a) < id(b)) { &mut a } else { &mut b };
+        let item = *source;
+        if item.is_none() {
+            return first;
         }
+        *source = next(item);
+        if last.is_none() {
+            first = item;
+        } else {
+            link(last, item);
+        }
+        link(item, Item::NONE);
+        last = item;
     }
 }

@@ -19,12 +19,13 @@ use std::ptr::NonNull;
 
 use crate::clock::Tick;
 use crate::error::By;
-use crate::state::{Done, Ended, Ending, View};
+use crate::list::Tag;
+use crate::state::{Done, Ending, View};
 use crate::sync::{Ordering, fence};
-use crate::timer::Target;
+use crate::timer::Timers;
 
-use super::sweep::let_go;
-use super::{Node, Panics, Ref, Wake};
+use super::node::{Bound, Merged, Parts};
+use super::{Node, Ref};
 
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
@@ -32,69 +33,97 @@ impl Node {
         self.owner().map_or(Tick::NEVER, Node::limit)
     }
 
+    #[inline]
+    pub(super) fn bound(&self) -> Bound {
+        Bound::from_word(self.bound.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(super) fn set_bound(&self, bound: Bound) {
+        self.bound.store(bound.word(), Ordering::Release);
+    }
+
+    #[inline]
     pub(super) fn owner(&self) -> Option<&Node> {
-        // SAFETY: this node or an ancestor.
-        unsafe { self.owner.load(Ordering::Acquire).as_ref() }
+        match self.bound() {
+            Bound::None => None,
+            Bound::Own(_) => Some(self),
+            // SAFETY: an ancestor.
+            Bound::Above(owner) => Some(unsafe { &*owner.as_ptr() }),
+        }
     }
 
     /// Of an owner: when it ends by time.
     pub(super) fn limit(&self) -> Tick {
-        self.fixed.min(self.graced())
+        match (self.extra(), self.bound()) {
+            (Some(extra), _) => extra.fixed.min(self.graced()),
+            (None, Bound::Own(at)) => at,
+            (None, _) => Tick::NEVER,
+        }
     }
 
+    /// When the timer is to end it, and its place among others of that time.
+    pub(crate) fn timer_key(&self) -> (Tick, u64) {
+        (self.limit(), self.head.id.number())
+    }
+
+    #[inline]
     pub(super) fn is_owner(&self) -> bool {
-        self.owner().is_some_and(|owner| std::ptr::eq(owner, self))
+        matches!(self.bound(), Bound::Own(_))
     }
 
     /// The poll of a node whose deadline nobody watches.
     #[cold]
     pub(super) fn ask_clock(&self) -> Option<Done> {
-        self.ask_clock_at(|| self.clock.now())
+        self.ask_clock_at(|| self.clock().now())
     }
 
     /// The same, of any node and at a time that may be known; nothing, where a timer watches.
     pub(super) fn ask_clock_at(&self, now: impl FnOnce() -> Tick) -> Option<Done> {
-        if self.state.load() != View::AskClock {
-            return self.state.done();
+        if self.state().load() != View::AskClock {
+            return self.state().done();
         }
+        // Where a timer watches, this node need not ask any more: the sweep comes.
+        let expire = |node: &Node, ending| _ = node.state().expire(ending);
         let owner = self.owner()?;
-        match owner.state.load() {
-            View::Live => self.state.arm(), // somebody watches it by now: from here on, ours is one load too
+        match owner.state().load() {
+            View::Live => self.state().arm(), // somebody watches it by now: from here on, ours is one load too
             View::Done(done) if done.was_live() => {} // a sweep is on its way and will not pass us by
-            View::Done(_) => self.follow(owner),
+            View::Done(_) => self.follow(owner, expire),
             View::AskClock => {
                 let limit = owner.limit();
                 if limit == Tick::NEVER || now() < limit {
                     return None;
                 }
-                if owner.state.expire(owner.expiry()) {
-                    self.follow(owner);
+                if owner.state().expire(owner.expiry()) {
+                    self.follow(owner, expire);
                 }
             }
         }
-        self.state.done()
+        self.state().done()
     }
 
     /// Notes the end of the owner, which is done, here and on the way down to here, parent before child (C9): what this
     /// observer is going to see, everyone sees. A node on the way may have ended otherwise before; then that is handed on.
-    fn follow(&self, owner: &Node) {
+    fn follow(&self, owner: &Node, note: impl Fn(&Node, Ending)) {
         let mut path = Vec::new();
         let mut at = Some(self);
         while let Some(node) = at.filter(|node| !std::ptr::eq(*node, owner)) {
-            if node.state.done().is_some() {
+            if node.state().done().is_some() {
                 break;
             }
             path.push(node);
             // A merged node may have its owner by another parent than the first; its way is told by the owner alone.
-            at = if node.merged.is_some() { None } else { node.above() };
+            at = if node.merged().is_some() { None } else { node.above() };
         }
         let from = at.unwrap_or(owner);
-        let Some(mut ending) = from.state.done().or(owner.state.done()).map(Done::ending) else {
+        let Some(mut ending) = from.state().done().or(owner.state().done()).map(Done::ending)
+        else {
             return;
         };
         for node in path.into_iter().rev() {
-            let (Ended::Won | Ended::Lost) = node.state.end(ending, false);
-            ending = node.state.done().map_or(ending, Done::ending);
+            note(node, ending);
+            ending = node.state().done().map_or(ending, Done::ending);
         }
     }
 
@@ -102,22 +131,22 @@ impl Node {
     pub(crate) fn note_deadline(&self) -> Option<Ending> {
         let owner = self.owner()?;
         let _ = owner.note_expiry();
-        self.follow(owner);
-        self.state.done().map(Done::ending)
+        self.follow(owner, Node::note);
+        self.state().done().map(Done::ending)
     }
 
     /// Of an owner whose limit has passed: the end it has come to.
     pub(super) fn expiry(&self) -> Ending {
-        let this = self.head.scope;
-        if self.graced() > self.fixed || self.grace.is_none() {
+        let this = self.this();
+        if self.graced() > self.fixed() || self.grace().is_none() {
             return Ending::new(this, By::Deadline);
         }
-        if self.root.load(Ordering::Acquire).is_null() {
+        if let Some(extra) = self.extra().filter(|_| self.grace_root().is_none()) {
             let root = self.find_root();
             // SAFETY: an ancestor, kept by this node.
             unsafe { root.origin().as_ref() }.keep_memory();
             let null = std::ptr::null_mut();
-            if self
+            if extra
                 .root
                 .compare_exchange(null, root.word(), Ordering::AcqRel, Ordering::Acquire)
                 .is_err()
@@ -134,19 +163,19 @@ impl Node {
         let mut grace = self;
         loop {
             let Some(parent) = grace.above() else {
-                return Ending::new(self.head.scope, By::Deadline);
+                return Ending::new(self.this(), By::Deadline);
             };
-            if let Some(done) = parent.state.done() {
+            if let Some(done) = parent.state().done() {
                 let ending = done.ending();
                 // SAFETY: an ancestor.
-                let root = unsafe { ending.origin().as_ref() }.root();
+                let root = unsafe { ending.origin().as_ref() }.grace_root();
                 return root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending);
             }
             // The parent's time was up before this grace's, though nobody has noted it yet.
             let Some(owner) = parent.owner() else {
-                return Ending::new(self.head.scope, By::Deadline);
+                return Ending::new(self.this(), By::Deadline);
             };
-            if owner.grace.is_some() && owner.graced() <= owner.fixed {
+            if owner.grace().is_some() && owner.graced() <= owner.fixed() {
                 grace = owner;
                 continue;
             }
@@ -157,24 +186,22 @@ impl Node {
     /// Of an owner whose limit has passed: notes its end ahead of whoever is going to sweep, and returns the end it has.
     pub(super) fn note_expiry(&self) -> Ending {
         let ending = self.expiry();
-        match self.state.end(ending, false) {
-            Ended::Won => ending,
-            Ended::Lost => self.state.done().map_or(ending, Done::ending),
+        if self.state().done().is_none() {
+            self.note(ending);
         }
+        self.state().done().map_or(ending, Done::ending)
     }
 
     /// When this node, which is done, ended.
     pub(super) fn ended_at(&self, ending: Ending) -> Tick {
         // SAFETY: this node or an ancestor.
         let origin = unsafe { &*ending.origin().as_ptr() };
-        if origin.clock != self.clock {
-            return self.clock.now(); // a merged context's parent, on another clock: its time says nothing here
+        if origin.clock() != self.clock() {
+            return self.clock().now(); // a merged context's parent, on another clock: its time says nothing here
         }
         match ending.by() {
-            By::Call | By::GuardDropped => {
-                origin.ended().map_or_else(|| self.clock.now(), |ended| ended.at)
-            }
-            By::Deadline => origin.fixed,
+            By::Call | By::GuardDropped => origin.ended().at,
+            By::Deadline => origin.fixed(),
             By::GraceOver => origin.graced(),
         }
     }
@@ -182,13 +209,12 @@ impl Node {
     /// Its own deadline, if that had passed at `at` by a clock that anybody could read: then it ended by that, whoever
     /// comes along now. An armed deadline on the system's clock is the timer's to note (C18).
     pub(super) fn own_end_before(&self, at: Tick) -> Option<Ending> {
-        let passed = self.grace.is_none()
-            && self.fixed <= at
-            && self.is_owner()
-            && self.fixed != Tick::NEVER;
+        let Bound::Own(_) = self.bound() else { return None };
+        let fixed = self.fixed();
+        let passed = self.grace().is_none() && fixed <= at && fixed != Tick::NEVER;
         let told_by_clock =
-            passed && (self.clock.is_manual() || self.state.load() == View::AskClock);
-        told_by_clock.then(|| Ending::new(self.head.scope, By::Deadline))
+            passed && (self.clock().is_manual() || self.state().load() == View::AskClock);
+        told_by_clock.then(|| Ending::new(self.this(), By::Deadline))
     }
 
     /// Arms the deadline that binds here and those above it, the uppermost first (I7). Called with no lock held, after
@@ -200,7 +226,7 @@ impl Node {
         let mut count = 0;
         let mut owner = self.owner();
         while let Some(node) = owner {
-            if node.state.load() != View::AskClock {
+            if node.state().load() != View::AskClock {
                 break;
             }
             match near.get_mut(count) {
@@ -216,47 +242,52 @@ impl Node {
 
     /// Puts it into the timer, then says so in the state.
     pub(super) fn arm(&self) {
-        self.clock.with_heap(|heap| {
-            self.armed.store(true, Ordering::Relaxed);
+        self.clock().with_timers(|timers| {
+            self.armed.store(1, Ordering::Relaxed);
             // Pairs with the fence in `disarm`: either that one sees `armed`, or this one sees the end.
             fence(Ordering::SeqCst);
-            if self.state.done().is_none() && self.limit() != Tick::NEVER {
-                self.enter(heap);
+            if self.state().done().is_none() && self.limit() != Tick::NEVER {
+                self.enter(timers);
             }
         });
-        self.state.arm();
+        self.state().arm();
     }
 
-    fn enter(&self, heap: &mut crate::timer::heap::Heap) {
-        let target = Target::Deadline(self.head.scope);
+    fn enter(&self, mut timers: Timers<'_>) {
+        let Some(entry) = self.timer() else { return }; // an owner has one
         // SAFETY: a node that is armed takes its entry out before it goes (T2).
-        let _ = unsafe { heap.insert(&self.entry, self.limit(), self.head.id.number(), target) };
+        unsafe { timers.insert(entry) };
     }
 
     /// After its end is noted, or its last handle is gone: takes it out of the timer (C21).
+    #[inline]
     pub(super) fn disarm(&self) {
+        if self.parts == Parts::Plain {
+            return;
+        }
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) {
-            self.clock.with_heap(|heap| heap.remove(&self.entry));
+        if self.armed.load(Ordering::Relaxed) != 0 {
+            let entry = self.timer();
+            self.clock().with_timers(|mut timers| entry.map(|entry| timers.remove(entry)));
         }
     }
 
     /// Of a grace: its parent has ended, or will end earlier than it was said. Handed down to all below for whom this is
     /// the earliest now.
-    pub(super) fn lower(&self, until: Tick, wake: Wake, panics: &mut Panics) {
+    /// The nodes that it came by are put into `kept`, to be let go where user code may run.
+    pub(super) fn lower(&self, until: Tick, kept: &mut Vec<Ref>) {
         if !self.lower_graced(until) {
             return;
         }
         let mut todo = Vec::new();
         let mut seen = HashSet::new(); // merged contexts are come to by every parent
-        let mut kept = Vec::new(); // so that no address is seen twice for two nodes
         self.collect_children(&mut todo);
         while let Some((child, source)) = todo.pop() {
             let node = child.scope();
             if seen.insert((child.node(), source)) {
                 // SAFETY: an ancestor of the child.
                 let source = unsafe { source.as_ref() };
-                let lowered = match node.grace {
+                let lowered = match node.grace() {
                     Some(grace) => node.lower_graced(source.limit().after(grace)),
                     None => node.adopt_owner(source),
                 };
@@ -264,18 +295,18 @@ impl Node {
                     node.collect_children(&mut todo);
                 }
             }
-            kept.push(child);
+            kept.push(child); // also so that no address is seen twice for two nodes
         }
-        kept.into_iter().for_each(|context| let_go(context, wake, panics));
     }
 
     fn lower_graced(&self, until: Tick) -> bool {
-        self.clock.with_heap(|heap| {
+        let Some(extra) = self.extra() else { return false };
+        self.clock().with_timers(|timers| {
             let lower = until < self.graced();
             if lower {
-                self.graced.store(until.nanos(), Ordering::Release);
-                if self.armed.load(Ordering::Relaxed) && self.state.done().is_none() {
-                    self.enter(heap);
+                extra.graced.store(until.nanos(), Ordering::Release);
+                if self.armed.load(Ordering::Relaxed) != 0 && self.state().done().is_none() {
+                    self.enter(timers);
                 }
             }
             lower
@@ -285,22 +316,30 @@ impl Node {
     /// Makes `owner`, which is above, this node's, if its limit is earlier than that of the present one; of two equal ones
     /// the upper (C19). True if it is this node's now. Ticks of another clock say nothing.
     pub(super) fn adopt_owner(&self, owner: &Node) -> bool {
-        if owner.clock != self.clock {
+        if owner.clock() != self.clock() {
             return false;
         }
-        let _lists = self.lists(); // a derive reads the owner under this lock, and so misses neither it nor the hand-down
+        let _one_at_a_time = self.lock.lock();
         let (limit, present) = (owner.limit(), self.deadline());
         if limit < present || (limit == present && limit != Tick::NEVER && self.is_owner()) {
-            self.owner.store(owner.head.scope.as_ptr(), Ordering::Release);
+            self.set_bound(Bound::Above(owner.this()));
         }
         self.owner().is_some_and(|own| std::ptr::eq(own, owner))
     }
 
-    /// Adds the children, each with the node whose deadline binds here.
+    /// Adds the children, each with the node whose deadline binds here. A child that is derived meanwhile has it from the
+    /// start: it looks under the lock that this walk takes after the owner was changed.
     fn collect_children(&self, todo: &mut Vec<(Ref, NonNull<Node>)>) {
-        self.for_children(|child| {
+        self.for_each(|item| {
+            let child = match item.tag() {
+                // SAFETY: in the list, whose lock is held.
+                Tag::Child => unsafe { Node::of_item(item) },
+                // SAFETY: as above.
+                Tag::Merged => unsafe { Merged::of(item) }.node,
+                Tag::Waiter | Tag::Stand => return,
+            };
             if let (Some(owner), Some(child)) = (self.owner(), Ref::upgrade(child)) {
-                todo.push((child, owner.head.scope));
+                todo.push((child, owner.this()));
             }
         });
     }

@@ -11,23 +11,23 @@ use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
 use crate::key::Key;
 use crate::observe::ContextId;
-use crate::state::{Ended, Ending, View};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::state::{Ended, Ending, State, View};
+use crate::sync::{AtomicU32, Ordering};
 use crate::value::{Own, Typed};
 
+use super::node::{Bound, Extra, Layer, Parts};
 use super::{Head, Kind, Node, Panics, Ref, Wake, expire};
 
+/// The static roots lie like any node: with four free bits below the address.
 #[cfg(not(all(test, purview_loom)))]
-static BACKGROUND: Node =
-    Node::new(Kind::Background, here(&BACKGROUND), ContextId::BACKGROUND, Location::caller());
-#[cfg(not(all(test, purview_loom)))]
-static TODO: Node = Node::new(Kind::Todo, here(&TODO), ContextId::TODO, Location::caller());
+#[repr(align(16))]
+struct Root(Node);
 
 #[cfg(not(all(test, purview_loom)))]
-const fn here(node: &'static Node) -> NonNull<Node> {
-    // SAFETY: a reference is not null.
-    unsafe { NonNull::new_unchecked((&raw const *node).cast_mut()) }
-}
+static BACKGROUND: Root =
+    Root(Node::root(Kind::Background, ContextId::BACKGROUND, Location::caller()));
+#[cfg(not(all(test, purview_loom)))]
+static TODO: Root = Root(Node::root(Kind::Todo, ContextId::TODO, Location::caller()));
 
 /// What a child is to be.
 pub(crate) struct Plan {
@@ -40,9 +40,12 @@ pub(crate) struct Plan {
     pub(crate) grace: Option<Duration>,
     /// In the order in which they were set: the last is the nearest.
     pub(crate) values: Own,
+    /// The time, if the caller has read the clock.
+    pub(crate) now: Option<Tick>,
 }
 
 impl Plan {
+    #[inline]
     pub(crate) fn new(kind: Kind, place: &'static Location<'static>) -> Plan {
         Plan {
             kind,
@@ -52,31 +55,35 @@ impl Plan {
             deadline_cause: None,
             grace: None,
             values: Own::none(),
+            now: None,
         }
+    }
+
+    /// Whether a node has room for it without its rarer parts.
+    #[inline]
+    fn needs_no_extra(&self) -> bool {
+        self.name.is_none() && self.deadline_cause.is_none() && self.values.len() == 0
     }
 }
 
 impl Ref {
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn background() -> Ref {
-        Ref::to_static(&BACKGROUND)
+        Ref::to_static(&BACKGROUND.0)
     }
 
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn todo() -> Ref {
-        Ref::to_static(&TODO)
+        Ref::to_static(&TODO.0)
     }
 
     /// In a model nothing is static: each call makes a root, which goes with its last handle.
     #[cfg(all(test, purview_loom))]
     #[track_caller]
     pub(crate) fn background() -> Ref {
-        Ref::new(Node::new(
-            Kind::Background,
-            NonNull::dangling(),
-            ContextId::next(),
-            Location::caller(),
-        ))
+        let node =
+            Node::new(Kind::Background, Parts::Plain, ContextId::next(), Location::caller(), 1);
+        Ref(Node::place(node, || Extra::new(Clock::SYSTEM)).cast())
     }
 
     #[cfg(all(test, purview_loom))]
@@ -85,40 +92,85 @@ impl Ref {
         Ref::background()
     }
 
-    /// A child with a node of its own.
-    pub(crate) fn derive(&self, plan: Plan) -> Ref {
+    /// A child with a node of its own, and two handles: the context's and the guard's.
+    #[inline]
+    pub(crate) fn derive(&self, plan: Plan) -> [Ref; 2] {
+        if plan.grace.is_none() && plan.deadline == Tick::NEVER && plan.needs_no_extra() {
+            if let Some(child) = self.derive_plain(plan.kind, plan.place) {
+                return child;
+            }
+        }
+        self.derive_more(plan)
+    }
+
+    /// The most frequent case: a child of a node that can end, on the system's clock, without a deadline of its own.
+    #[inline]
+    fn derive_plain(&self, kind: Kind, place: &'static Location<'static>) -> Option<[Ref; 2]> {
+        let head = self.head();
+        let above = head.scope();
+        if !above.can_be_done() || above.clock() != Clock::SYSTEM {
+            return None;
+        }
+        let mut node = Node::new(kind, Parts::Plain, ContextId::next(), place, 2);
+        node.head.parent = Some(self.clone().into_raw());
+        node.head.values = head.values;
+        let node = Node::place(node, || Extra::new(Clock::SYSTEM));
+        let child = [Ref(node.cast()), Ref(node.cast())];
+        let node = child[0].scope();
+        if !node.link_under(above) {
+            if let Some(done) = above.state().done() {
+                node.choose_owner(above, Tick::NEVER);
+                node.be_born_done(done.ending());
+            }
+        }
+        child[0].announce(self, node.state().done().is_some());
+        Some(child)
+    }
+
+    fn derive_more(&self, plan: Plan) -> [Ref; 2] {
         let above = self.scope();
-        let clock = above.clock;
-        let mut node = self.child_node(plan.kind, plan.place);
-        node.clock = clock;
-        node.name = plan.name;
-        node.fixed = plan.deadline;
-        node.deadline_cause = plan.deadline_cause;
-        node.grace = plan.grace;
-        node.own_values = plan.values.len();
+        let clock = above.clock();
+        let parts = if clock != Clock::SYSTEM || plan.grace.is_some() || !plan.needs_no_extra() {
+            Parts::Full
+        } else if plan.deadline == Tick::NEVER {
+            Parts::Plain
+        } else if Bound::fits(plan.deadline) && plan.deadline < above.deadline() {
+            Parts::Timed
+        } else {
+            Parts::Full // its deadline does not bind, or not as far as is known: it is kept to be shown
+        };
+        let (fixed, grace) = (plan.deadline, plan.grace);
+        let mut node = Node::new(plan.kind, parts, ContextId::next(), plan.place, 2);
+        node.head.parent = Some(self.clone().into_raw());
+        let own_values = plan.values.len();
         node.head.values = plan.values.link(self.head().values);
-        let child = Ref::new(node);
-        let node = child.scope();
+        let node = Node::place(node, || Extra {
+            fixed,
+            grace,
+            name: plan.name,
+            deadline_cause: plan.deadline_cause,
+            own_values,
+            ..Extra::new(clock)
+        });
+        let child = [Ref(node.cast()), Ref(node.cast())];
+        let node = child[0].scope();
 
         // A node that has to do with time asks whether time has ended its parent; others leave that to their own polls.
-        let timed = plan.deadline != Tick::NEVER || plan.grace.is_some();
+        let timed = fixed != Tick::NEVER || grace.is_some();
         let (now, ended) = if timed {
-            (clock.now(), above.ending())
+            (plan.now.unwrap_or_else(|| clock.now()), above.ending())
         } else {
-            (Tick::NEVER, above.state.done().map(|done| done.ending()))
+            (Tick::NEVER, above.state().done().map(|done| done.ending()))
         };
-        let born_done = node.begin(above, ended, now);
-        child.announce(self);
-        if born_done {
-            child.announce_done();
-        }
-        if clock.is_manual() && node.is_owner() && node.state.done().is_none() {
+        let born_done = node.begin(above, ended, fixed, now);
+        child[0].announce(self, born_done);
+        if clock.is_manual() && node.is_owner() && node.state().done().is_none() {
             node.arm();
         }
         if clock.is_manual() && node.is_owner() && node.limit() <= clock.now() {
             // The clock was advanced past it meanwhile, and may never be again.
             let mut panics = Panics::new();
-            expire(&child, Wake::Here, &mut panics);
+            expire(&child[0], Wake::Here, &mut panics);
             panics.resume();
         }
         child
@@ -132,157 +184,173 @@ impl Ref {
         place: &'static Location<'static>,
     ) -> Ref {
         #[repr(C)]
-        struct Layer<T: 'static> {
-            head: Head,
+        struct Valued<T: 'static> {
+            layer: Layer,
             value: Typed<T>,
         }
         unsafe fn free<T: 'static>(head: NonNull<Head>) {
-            // SAFETY: stored in the head of a `Layer<T>` that came from a box.
-            drop(unsafe { Box::from_raw(head.cast::<Layer<T>>().as_ptr()) });
+            // SAFETY: stored in the head of a `Valued<T>` that came from a box.
+            drop(unsafe { Box::from_raw(head.cast::<Valued<T>>().as_ptr()) });
         }
 
         let mut value = Typed::new(key, value);
         value.link(self.head().values);
         let head = Head {
-            strong: AtomicUsize::new(1),
-            scope: self.head().scope,
+            strong: AtomicU32::new(1),
+            memory: AtomicU32::new(1),
+            state: State::elsewhere(),
             parent: Some(self.clone().into_raw()),
             values: None,
-            free_layer: Some(free::<T>),
             id: ContextId::next(),
             place,
-            kind: Kind::Value,
         };
-        let layer: *mut Layer<T> = Box::into_raw(Box::new(Layer { head, value }));
+        let layer = Layer { head, scope: self.head().scope_ptr(), free: free::<T> };
+        let layer: *mut Valued<T> = Box::into_raw(Box::new(Valued { layer, value }));
+        let _ = layer.expose_provenance(); // the scope is found from a reference to the head
         // SAFETY: made here, so a place in the allocation.
         let first = unsafe { &raw mut (*layer).value };
         // SAFETY: nobody else's yet; the chain's first link is the layer's own.
-        unsafe { (*layer).head.values = NonNull::new(first.cast()) };
+        unsafe { (*layer).layer.head.values = NonNull::new(first.cast()) };
         // SAFETY: not null; a layer begins with its head.
         let layer = Ref(unsafe { NonNull::new_unchecked(layer.cast::<Head>()) });
-        layer.announce(self);
+        layer.announce(self, false);
         layer
     }
 
     /// A child that sees the values and nothing else (C26).
     pub(crate) fn without_cancel(&self, place: &'static Location<'static>) -> Ref {
-        let mut node = self.child_node(Kind::WithoutCancel, place);
-        node.clock = self.scope().clock;
-        let child = Ref::new(node);
-        child.announce(self);
+        let clock = self.scope().clock();
+        let parts = if clock == Clock::SYSTEM { Parts::Plain } else { Parts::Full };
+        let mut node = Node::new(Kind::WithoutCancel, parts, ContextId::next(), place, 1);
+        node.head.parent = Some(self.clone().into_raw());
+        node.head.values = self.head().values;
+        let child = Ref(Node::place(node, || Extra::new(clock)).cast());
+        child.announce(self, false);
         child
     }
 
-    fn child_node(&self, kind: Kind, place: &'static Location<'static>) -> Node {
-        let mut node = Node::new(kind, NonNull::dangling(), ContextId::next(), place);
-        node.head.parent = Some(self.clone().into_raw());
-        node.head.values = self.head().values;
-        node
-    }
-
-    /// Tells the observer of the end of a context that was born done.
-    pub(super) fn announce_done(&self) {
-        if let (Some(observer), Some(done)) =
-            (crate::observe::observer(), self.scope().state.done())
-        {
-            observer.done(self.head().id, &crate::Error::new(done.ending()));
-        }
-    }
-
-    fn announce(&self, parent: &Ref) {
+    /// Tells the observer of a new context, and of its end if it was born done.
+    #[inline]
+    pub(super) fn announce(&self, parent: &Ref, born_done: bool) {
         if let Some(observer) = crate::observe::observer() {
             observer.derived(&crate::Context::from_ref(self.clone()), parent.head().id);
+            if let Some(done) = self.scope().state().done().filter(|_| born_done) {
+                observer.done(self.head().id, &crate::Error::new(done.ending()));
+            }
         }
     }
 }
 
 impl Node {
     /// Starts a new node's life under `above`, which `ended`, as far as could be told at `now`. True if it is born done.
-    fn begin(&self, above: &Node, ended: Option<Ending>, now: Tick) -> bool {
-        let own_over = self.fixed != Tick::NEVER && self.fixed <= now;
-        if let (Some(ending), None) = (ended, self.grace) {
-            self.choose_owner(above);
+    fn begin(&self, above: &Node, ended: Option<Ending>, fixed: Tick, now: Tick) -> bool {
+        let own_over = fixed != Tick::NEVER && fixed <= now;
+        if let (Some(ending), None) = (ended, self.grace()) {
+            self.choose_owner(above, fixed);
             self.be_born_done(ending)
         } else if own_over {
-            self.choose_owner(above);
+            self.choose_owner(above, fixed);
             // Its own deadline, or one above that is no later and that the timer is about to notice (C19).
             let above = if self.is_owner() { None } else { above.note_deadline() };
-            self.be_born_done(above.unwrap_or_else(|| self.note_expiry()))
-        } else if ended.is_some() || !self.link_under(above) {
+            self.be_born_done(above.unwrap_or_else(|| self.expiry()))
+        } else if ended.is_some() || !self.link_timed(above, fixed) {
             // The parent has ended: before, or while this was about to be linked.
-            let Some(grace) = self.grace else {
-                self.choose_owner(above);
-                return above.state.done().is_some_and(|done| self.be_born_done(done.ending()));
+            let Some(grace) = self.grace() else {
+                self.choose_owner(above, fixed);
+                return above.state().done().is_some_and(|done| self.be_born_done(done.ending()));
             };
-            let now = self.clock.now();
+            let now = self.clock().now();
             let until = now.after(grace);
-            self.graced.store(until.nanos(), Ordering::Relaxed);
-            self.own_itself();
+            self.set_graced(until);
+            self.own_itself(fixed);
             until <= now && self.be_born_done(self.expiry())
         } else {
             false
         }
     }
 
-    /// Enters the list of `above`'s children; false where that has ended. Where it never can end there is nothing to enter.
+    #[inline]
     fn link_under(&self, above: &Node) -> bool {
+        self.link_timed(above, Tick::NEVER)
+    }
+
+    /// Enters the list of `above`'s children; false where that has ended. Where it never can end there is nothing to enter.
+    #[inline]
+    fn link_timed(&self, above: &Node, fixed: Tick) -> bool {
         if !above.can_be_done() {
-            self.choose_owner(above);
+            self.choose_owner(above, fixed);
             return true;
         }
-        let mut lists = above.lists();
-        if above.state.done().is_some() {
-            return false;
+        let mut held = above.hold();
+        if above.state().done().is_some() {
+            return false; // D3
         }
-        self.choose_owner(above);
-        // SAFETY: new, so in no list; it takes itself out before it goes (I1).
-        unsafe { lists.children.push_back(&self.place_in_parent, self.head.scope.as_ptr()) };
-        above.counts.children.fetch_add(1, Ordering::Relaxed);
+        self.choose_owner(above, fixed);
+        // SAFETY: new, so in no list; it takes itself out before it goes (L2).
+        unsafe { held.list.push_front(Node::item(self.this())) };
+        self.listed.store(held.shard, Ordering::Relaxed);
         true
     }
 
     /// Before it is shared: whose deadline binds here, and whether anybody watches that one.
-    fn choose_owner(&self, above: &Node) {
+    #[inline]
+    fn choose_owner(&self, above: &Node, fixed: Tick) {
+        if fixed == Tick::NEVER
+            && above.bound.load(Ordering::Acquire) == 0
+            && self.parts != Parts::Full
+        {
+            return;
+        }
+        self.choose_among(above, fixed);
+    }
+
+    fn choose_among(&self, above: &Node, fixed: Tick) {
         // A merged context's parents may be on another clock, whose ticks say nothing here.
-        let inherited = above.owner().filter(|owner| owner.clock == self.clock);
+        let inherited = above.owner().filter(|owner| owner.clock() == self.clock());
         let limit = inherited.map_or(Tick::NEVER, Node::limit);
-        if let Some(grace) = self.grace {
+        if let Some(grace) = self.grace() {
             if limit != Tick::NEVER {
-                self.graced.store(limit.after(grace).nanos(), Ordering::Relaxed);
+                self.set_graced(limit.after(grace));
             }
-            self.own_itself();
-        } else if self.fixed < limit {
-            self.own_itself();
+            self.own_itself(fixed);
+        } else if fixed < limit {
+            self.own_itself(fixed);
         } else if let Some(owner) = inherited {
-            self.owner.store(owner.head.scope.as_ptr(), Ordering::Relaxed);
-            let unwatched = match owner.state.load() {
+            self.set_bound(Bound::Above(owner.this()));
+            let unwatched = match owner.state().load() {
                 View::Live => false,
                 View::AskClock => true,
                 View::Done(done) => !done.was_live(),
             };
             if unwatched {
-                self.state.start_asking();
+                self.state().start_asking();
             }
         }
     }
 
-    fn own_itself(&self) {
-        self.owner.store(self.head.scope.as_ptr(), Ordering::Relaxed);
-        self.state.start_asking();
+    fn set_graced(&self, until: Tick) {
+        if let Some(extra) = self.extra() {
+            extra.graced.store(until.nanos(), Ordering::Relaxed);
+        }
     }
 
-    /// True if this is what ended it.
+    fn own_itself(&self, fixed: Tick) {
+        self.set_bound(Bound::Own(fixed)); // of a full node the tick is not looked at here
+        self.state().start_asking();
+    }
+
+    /// True if this is what ended it. It is new, or the lock that guards its end is held.
     pub(super) fn be_born_done(&self, ending: Ending) -> bool {
-        let won = matches!(self.state.end(ending, true), Ended::Won);
-        self.complete.store(true, Ordering::Release);
+        let won = matches!(self.state().end(ending, true), Ended::Won);
+        self.set_complete();
         won
     }
 }
 
 /// A root on a manual clock.
 pub(crate) fn manual_root(clock: &Arc<Manual>, place: &'static Location<'static>) -> Ref {
-    let mut node = Node::new(Kind::Manual, NonNull::dangling(), ContextId::next(), place);
-    node.clock = Clock::manual(clock);
-    node.manual = ManuallyDrop::new(Some(Arc::clone(clock)));
-    Ref::new(node)
+    let node = Node::new(Kind::Manual, Parts::Full, ContextId::next(), place, 1);
+    let manual = ManuallyDrop::new(Some(Arc::clone(clock)));
+    let node = Node::place(node, || Extra { manual, ..Extra::new(Clock::manual(clock)) });
+    Ref(node.cast())
 }

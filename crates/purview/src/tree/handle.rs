@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 use super::{Dead, Head, Node};
 
@@ -24,21 +24,13 @@ impl Ref {
         Ref(unsafe { NonNull::new_unchecked((&raw const *node).cast_mut().cast::<Head>()) })
     }
 
-    /// Puts a node on the heap.
-    pub(super) fn new(node: Node) -> Ref {
-        let node = NonNull::from(Box::leak(Box::new(node)));
-        // SAFETY: it was made here and is nobody else's yet.
-        unsafe { (*node.as_ptr()).head.scope = node };
-        Ref(node.cast())
-    }
-
     /// A handle of a node that is only known to be in memory: None once its last handle is gone.
     pub(crate) fn upgrade(node: NonNull<Node>) -> Option<Ref> {
         // SAFETY: the caller found it in a list or a heap, under that one's lock (I1, T2).
         let strong = &unsafe { node.as_ref() }.head.strong;
         let mut count = strong.load(Ordering::Relaxed);
         while count != 0 {
-            if count > isize::MAX as usize {
+            if count > MOST {
                 std::process::abort(); // as in `count_up`
             }
             match strong.compare_exchange_weak(
@@ -71,8 +63,9 @@ impl Ref {
     }
 
     /// The node itself, of a handle to a node and not to a value layer.
+    #[inline]
     pub(super) fn node(&self) -> NonNull<Node> {
-        self.head().scope
+        self.0.cast()
     }
 
     /// Gives the handle up. If it was the last, what is left of the context is to be reclaimed by the caller.
@@ -99,16 +92,18 @@ impl Drop for Ref {
     fn drop(&mut self) {
         // SAFETY: the handle is given up.
         if let Some(dead) = unsafe { Dead::release(self.0) } {
-            let mut panics = super::Panics::new();
-            dead.reclaim(&mut panics);
-            panics.resume();
+            dead.reclaim_here();
         }
     }
 }
 
+/// More cannot be counted safely: 16 GiB of handles, if they are not forgotten.
+const MOST: u32 = i32::MAX.cast_unsigned();
+
 /// Adds one, as `Arc` does: without ordering, since the caller has a count already, and never past what can be counted.
-pub(super) fn count_up(count: &AtomicUsize) {
-    if count.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize {
-        std::process::abort(); // 2^63 forgotten handles
+#[inline]
+pub(super) fn count_up(count: &AtomicU32) {
+    if count.fetch_add(1, Ordering::Relaxed) > MOST {
+        std::process::abort();
     }
 }

@@ -2,43 +2,50 @@
 #![expect(unsafe_code, reason = "a merged node is listed by pointer at each of its parents")]
 
 use std::collections::HashSet;
-use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::ptr::NonNull;
 
-use crate::list::Link;
+use crate::list::{Item, Link, Tag};
 use crate::observe::ContextId;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU8, Ordering};
 use crate::value::{Boxed, Own, ValueRef};
 
-use super::node::Merged;
+use super::node::{Extra, Merged, Parts, UNLISTED};
 use super::{Kind, Node, Plan, Ref};
 
 /// A child of several parents (C28). It waits for them: their deadlines are armed from here on.
 pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Ref {
     let Some(first) = parents.first() else {
-        return Ref::background().derive(Plan::new(Kind::Cancel, place));
+        let [child, _] = Ref::background().derive(Plan::new(Kind::Cancel, place));
+        return child;
     };
     let clocked = parents.iter().find(|parent| parent.scope().can_be_done()).unwrap_or(first);
-    let mut node = Node::new(Kind::AnyOf, NonNull::dangling(), ContextId::next(), place);
-    node.clock = clocked.scope().clock;
-    node.head.parent = Some(first.0);
     let chains: Vec<Option<ValueRef>> = parents.iter().map(|parent| parent.head().values).collect();
-    node.head.values = chains[0];
+    let mut values = chains[0];
+    let mut own_values = 0;
     if chains.iter().any(|chain| *chain != chains[0]) {
-        node.own_values = 1;
+        own_values = 1;
         let mut own = Own::none();
         own.push(Boxed::fork(&chains));
-        node.head.values = own.link(None);
+        values = own.link(None);
     }
     for parent in &parents {
         parent.scope().watch();
     }
     let ended = parents.iter().find_map(|parent| parent.scope().ending());
-    let parents =
-        parents.into_iter().map(|parent| Merged { parent: Some(parent), place: Link::new() });
-    node.merged = ManuallyDrop::new(Some(parents.collect()));
-    let child = Ref::new(node);
+    let (clock, first) = (clocked.scope().clock(), first.0);
+    let mut node = Node::new(Kind::AnyOf, Parts::Full, ContextId::next(), place, 1);
+    node.head.parent = Some(first);
+    node.head.values = values;
+    let node = Node::place(node, || Extra { own_values, ..Extra::new(clock) });
+    let links = parents.into_iter().map(|parent| Merged {
+        link: Link::new(),
+        listed: AtomicU8::new(UNLISTED),
+        node,
+        parent: Some(parent),
+    });
+    // SAFETY: nobody else's yet.
+    unsafe { Node::set_merged(node, links.collect()) };
+    let child = Ref(node.cast());
     let node = child.scope();
     let born_done = match ended {
         Some(ending) => {
@@ -49,33 +56,41 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
         }
         None => node.link_under_all(),
     };
-    if let Some(parent) = node.links_up().next().and(node.head.parent()) {
-        if let Some(observer) = crate::observe::observer() {
-            observer.derived(&crate::Context::from_ref(child.clone()), parent.id);
-        }
-    }
-    if born_done {
-        child.announce_done();
+    if let Some(first) = node.merged().and_then(|links| links.first()?.parent.as_ref()) {
+        child.announce(first, born_done);
     }
     child
 }
 
+impl Merged {
+    /// The link of an item that is one's.
+    ///
+    /// # Safety
+    /// The item is listed, and its list's lock is held.
+    pub(super) unsafe fn of<'a>(item: Item) -> &'a Merged {
+        // SAFETY: by the contract; its link is what it begins with.
+        unsafe { &*item.link().cast() }
+    }
+
+    fn item(&self) -> Item {
+        Item::new(std::ptr::from_ref(self).cast(), Tag::Merged)
+    }
+}
+
 impl Node {
-    /// The links of a node to those above it, with them.
-    pub(super) fn links_up(&self) -> impl Iterator<Item = (&Node, &Link<Node>)> {
-        let merged = self.merged.iter().flatten();
-        let merged = merged.filter_map(|link| Some((link.parent.as_ref()?.scope(), &link.place)));
-        let single = self.above().filter(|_| self.merged.is_none());
-        single.map(|above| (above, &self.place_in_parent)).into_iter().chain(merged)
+    /// Those above a merged node, with its places there.
+    fn links_up(&self) -> impl Iterator<Item = (&Node, &Merged)> {
+        let merged = self.merged().unwrap_or_default().iter();
+        merged.filter_map(|link| Some((link.parent.as_ref()?.scope(), link)))
     }
 
     /// Takes itself out of the lists of those above.
+    #[inline]
     pub(super) fn unlink(&self) {
-        for (above, place) in self.links_up().filter(|(_, place)| place.is_linked()) {
-            let mut lists = above.lists();
-            // SAFETY: in this list, or in none by now.
-            if unsafe { lists.children.remove(place) } {
-                above.counts.children.fetch_sub(1, Ordering::Relaxed);
+        unlink(self.above(), &self.listed, Node::item(self.this()));
+        if self.parts == Parts::Full {
+            for (above, link) in self.links_up() {
+                unlink(Some(above), &link.listed, link.item());
             }
         }
     }
@@ -86,7 +101,7 @@ impl Node {
         const FEW: usize = 16; // are faster looked through than hashed
         let mut seen: Vec<*const Node> = Vec::new();
         let mut more = HashSet::new();
-        for (above, place) in self.links_up() {
+        for (above, link) in self.links_up() {
             let parent = std::ptr::from_ref(above);
             if !above.can_be_done() || seen.contains(&parent) || more.contains(&parent) {
                 continue;
@@ -96,26 +111,38 @@ impl Node {
             } else {
                 more.insert(parent);
             }
-            let mut lists = above.lists();
-            if let Some(done) = above.state.done() {
-                drop(lists);
+            let mut held = above.hold();
+            if let Some(done) = above.state().done() {
+                drop(held);
+                let _guard = self.lock.lock(); // other parents have it already
                 born_done = self.be_born_done(done.ending());
                 break;
             }
-            // SAFETY: in no list yet, and taken out before the node goes (I1).
-            unsafe { lists.children.push_back(place, self.head.scope.as_ptr()) };
-            above.counts.children.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: in no list yet, and taken out before the node goes (L2).
+            unsafe { held.list.push_front(link.item()) };
+            link.listed.store(held.shard, Ordering::Relaxed);
             let owner = above.owner();
-            drop(lists);
+            drop(held);
             owner.map(|owner| self.adopt_owner(owner));
         }
-        // A sweep takes this lock before it looks where this node is listed: either it sees the last of the links, or the end
-        // is seen here.
-        drop(self.lists());
-        if self.state.done().is_some() {
+        // Its end is noted under this lock: either who does that sees the last of the links, or the end is seen here.
+        drop(self.lock.lock());
+        if self.state().done().is_some() {
             // Ended by one of them while it was linked to the others. A sweep that is under way may do the same.
             self.unlink();
         }
         born_done
+    }
+}
+
+#[inline]
+fn unlink(above: Option<&Node>, listed: &AtomicU8, item: Item) {
+    let shard = listed.load(Ordering::Acquire);
+    let Some(above) = above.filter(|_| shard != UNLISTED) else { return };
+    let mut held = above.hold_shard(usize::from(shard));
+    if listed.load(Ordering::Relaxed) != UNLISTED {
+        // SAFETY: in this list, whose lock is held.
+        unsafe { held.list.remove(item) };
+        listed.store(UNLISTED, Ordering::Release);
     }
 }

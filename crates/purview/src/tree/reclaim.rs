@@ -6,9 +6,10 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::state::Done;
-use crate::sync::{Ordering, fence};
+use crate::sync::{AtomicU32, Ordering, fence};
 use crate::value;
 
+use super::node::{Parts, UNCOUNTED};
 use super::{Head, Node, Panics};
 
 /// A context whose last handle is gone. To be reclaimed where it is allowed to run the user's code.
@@ -23,15 +24,79 @@ impl Dead {
     ///
     /// # Safety
     /// The caller has a count of `head`, and gives it up.
+    #[inline]
     pub(super) unsafe fn release(head: NonNull<Head>) -> Option<Dead> {
         // SAFETY: the count that is given up keeps it so far.
-        let context = unsafe { head.as_ref() };
-        // Release: what this handle's user did happens before the reclaim. Pairs with the fence.
-        if !context.is_counted() || context.strong.fetch_sub(1, Ordering::Release) != 1 {
+        let strong = unsafe { &head.as_ref().strong };
+        // Acquire: what the others did with it happens before it is reclaimed. Pairs with the Release below.
+        match strong.load(Ordering::Acquire) {
+            UNCOUNTED => None,
+            // SAFETY: the caller's count is the only one.
+            1 => unsafe { Dead::last(head) },
+            _ => Dead::count_down(head, strong),
+        }
+    }
+
+    #[inline]
+    fn count_down(head: NonNull<Head>, strong: &AtomicU32) -> Option<Dead> {
+        // Release: what this handle's user did happens before the reclaim.
+        if strong.fetch_sub(1, Ordering::Release) != 1 {
             return None;
         }
         fence(Ordering::Acquire);
         Some(Dead(head))
+    }
+
+    /// The only handle there is. Nobody can clone it; but who finds the node in a list or in the timer can, under that
+    /// one's lock. So it is taken out there first, and then it is seen whether somebody has.
+    unsafe fn last(head: NonNull<Head>) -> Option<Dead> {
+        // SAFETY: kept by the caller's count.
+        let context = unsafe { head.as_ref() };
+        if context.is_layer() {
+            return Some(Dead(head));
+        }
+        // SAFETY: as above, and what is not a layer is a node.
+        let node = unsafe { head.cast::<Node>().as_ref() };
+        node.unlink();
+        node.disarm();
+        match context.strong.load(Ordering::Acquire) {
+            1 => Some(Dead(head)),
+            _ => Dead::count_down(head, &context.strong),
+        }
+    }
+
+    /// Frees it on the spot, and goes on with a panic of the user's code.
+    #[cold]
+    fn reclaim_slowly(self) {
+        let mut panics = Panics::new();
+        self.reclaim(&mut panics);
+        panics.resume();
+    }
+
+    /// Frees it where user code may run. Most contexts own nothing and have a parent that lives on: that is all there is to it.
+    #[inline]
+    pub(super) fn reclaim_here(self) {
+        let head = self.0;
+        // SAFETY: nobody else has it.
+        let context = unsafe { head.as_ref() };
+        let plain = !context.is_layer()
+            && crate::observe::observer().is_none()
+            // SAFETY: what is not a layer is a node.
+            && unsafe { head.cast::<Node>().as_ref() }.parts != Parts::Full;
+        if !plain {
+            return self.reclaim_slowly();
+        }
+        let parent = context.parent;
+        // SAFETY: as above.
+        let node = unsafe { head.cast::<Node>().as_ref() };
+        node.unlink();
+        node.disarm();
+        // SAFETY: the count that all handles together had. There is a cause to be dropped only with an error's.
+        unsafe { Node::release_memory(head.cast()) };
+        // SAFETY: the count that the freed context had.
+        if let Some(dead) = parent.and_then(|parent| unsafe { Dead::release(parent) }) {
+            dead.reclaim_slowly();
+        }
     }
 
     /// Frees the context, and its ancestors as far as this was what kept them.
@@ -58,7 +123,7 @@ impl Dead {
         let context = unsafe { head.as_ref() };
         let id = context.id;
         let parent = context.parent;
-        if let Some(free) = context.free_layer {
+        if let Some(free) = context.free_layer() {
             // SAFETY: made for this layer. A value that panics in its drop does not keep the layer from being freed.
             panics.catch(|| unsafe { free(head) });
             note_dropped(id, panics);
@@ -69,24 +134,27 @@ impl Dead {
         let context = unsafe { node.as_ref() };
         context.unlink();
         context.disarm();
-        if let (Some(observer), Some(done)) = (crate::observe::observer(), context.state.done()) {
+        if let (Some(observer), Some(done)) = (crate::observe::observer(), context.state().done()) {
             if !done.is_claimed() {
                 panics.catch(|| observer.done(id, &Error::new(Done::ending(done))));
             }
         }
         note_dropped(id, panics);
         let mut own = context.head.values;
-        for _ in 0..context.own_values {
+        for _ in 0..context.own_values() {
             let Some(link) = own else { break };
             // SAFETY: a link of this node's own, in front of its parent's.
             own = unsafe { value::next(link) };
             // SAFETY: as above, and nobody looks any more.
             panics.catch(|| unsafe { value::free_boxed(link) });
         }
-        // SAFETY: moved out once, here; the node's own drop leaves it alone.
-        let merged = unsafe { std::ptr::read(&raw const *context.merged) };
-        // SAFETY: as above.
-        let manual = unsafe { std::ptr::read(&raw const *context.manual) };
+        let (mut merged, mut manual) = (None, None);
+        if let Some(extra) = context.extra() {
+            // SAFETY: moved out once, here; what frees the node leaves it alone.
+            merged = unsafe { std::ptr::read(&raw const *extra.merged) };
+            // SAFETY: as above.
+            manual = unsafe { std::ptr::read(&raw const *extra.manual) };
+        }
         let parent = parent.filter(|_| merged.is_none());
         for link in merged.into_iter().flatten() {
             others.extend(link.parent.map(super::Ref::into_raw));

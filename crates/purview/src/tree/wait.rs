@@ -1,30 +1,46 @@
 //! Entering and leaving a node's list of waiters.
 #![expect(unsafe_code, reason = "waiters lie in futures and callbacks, and are listed by pointer")]
 
-use crate::sync::Ordering;
+use crate::observe::ContextId;
 use crate::waiter::{Waiter, Who};
 
 use super::Node;
 
 impl Node {
-    /// Lists `waiter` as `who`, at the end, or changes who it is if it is listed. Gives back what it was before; or, where
-    /// the node has ended, `who` itself. What is given back is the user's and is dropped by the caller, with no lock held.
+    /// Lists `waiter` as `who`, at the end. Where the node has ended it gives `who` back.
     ///
     /// After `Ok`, the caller calls [`watch`](Node::watch) and looks once more whether the node has ended.
     ///
     /// # Safety
-    /// The waiter waits at this node only, and does not move or go before it has [left](Node::leave) (W2).
-    pub(crate) unsafe fn enroll(&self, waiter: &Waiter, who: Who) -> Result<Who, Who> {
-        let mut lists = self.lists();
-        if self.state.done().is_some() {
-            return Err(who); // I3
+    /// The waiter is in no list, and does not move or go before it has [left](Node::leave) (W2).
+    #[inline]
+    pub(crate) unsafe fn enroll(&self, waiter: &Waiter, who: Who) -> Result<(), Who> {
+        let mut held = self.hold();
+        if self.state().done().is_some() {
+            return Err(who); // D3
         }
-        if !waiter.link.is_linked() {
-            // SAFETY: in no list, and stays by this function's contract.
-            unsafe { lists.waiters.push_back(&waiter.link, waiter) };
-            self.count_of(&who).fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the waiter is the caller's until it is in the list.
+        let _nobody = unsafe { waiter.who(|place| std::mem::replace(place, who)) };
+        // SAFETY: in no list, and stays by this function's contract.
+        unsafe { held.list.push_back(waiter.item()) };
+        // Order among shards is told by stamps; what was listed before there were any has come first.
+        let stamp = if self.lists() > 1 { ContextId::next().number() } else { 0 };
+        waiter.set_listed(held.shard, stamp);
+        Ok(())
+    }
+
+    /// Has a listed waiter be `who` from now on, and gives back who it was: dropped by the caller, with no lock held. If
+    /// it has been taken out meanwhile, `who` comes back as an error.
+    ///
+    /// # Safety
+    /// The waiter waits at this node or at none.
+    pub(crate) unsafe fn change(&self, waiter: &Waiter, who: Who) -> Result<Who, Who> {
+        let Some(shard) = waiter.listed() else { return Err(who) };
+        let _held = self.hold_shard(shard);
+        if waiter.listed().is_none() {
+            return Err(who);
         }
-        // SAFETY: the lock is held (W1).
+        // SAFETY: its list's lock is held (W1).
         Ok(unsafe { waiter.who(|place| std::mem::replace(place, who)) })
     }
 
@@ -32,31 +48,18 @@ impl Node {
     ///
     /// # Safety
     /// The waiter waits at this node or at none.
+    #[inline]
     pub(crate) unsafe fn leave(&self, waiter: &Waiter) -> Who {
-        let mut lists = self.lists();
-        // SAFETY: in this list or in none.
-        if !unsafe { lists.waiters.remove(&waiter.link) } {
+        let Some(shard) = waiter.listed() else { return Who::Nobody };
+        let mut held = self.hold_shard(shard);
+        if waiter.listed().is_none() {
             return Who::Nobody;
         }
-        // SAFETY: the lock is held (W1).
-        let who = unsafe { waiter.who(|place| std::mem::replace(place, Who::Nobody)) };
-        self.count_of(&who).fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: in this list.
+        unsafe { held.list.remove(waiter.item()) };
+        // SAFETY: its list's lock is held (W1).
+        let who = unsafe { waiter.who(|who| std::mem::replace(who, Who::Nobody)) };
+        waiter.set_unlisted();
         who
-    }
-
-    /// Whether `waiter` is listed and waking it wakes the same task as `waker`.
-    pub(crate) fn would_wake(&self, waiter: &Waiter, waker: &std::task::Waker) -> bool {
-        let _lists = self.lists();
-        // SAFETY: the lock is held (W1). `will_wake` compares two pointers and runs nothing of the user's.
-        let same =
-            unsafe { waiter.who(|who| matches!(who, Who::Task(task) if task.will_wake(waker))) };
-        same && waiter.link.is_linked()
-    }
-
-    pub(super) fn count_of(&self, who: &Who) -> &crate::sync::AtomicU32 {
-        match who {
-            Who::Callback(_) => &self.counts.callbacks,
-            Who::Task(_) | Who::Nobody => &self.counts.waiters,
-        }
     }
 }

@@ -1,0 +1,275 @@
+//! A hierarchical timing wheel (Varghese and Lauck, 1987), before a heap that makes its near end exact.
+//!
+//! Time is cut into slots of 2^20 ns, a good millisecond. What is due in slot `s` lies, as seen from the `cursor`, at the
+//! level of the highest of the 6-bit digits in which `s` and the cursor differ, in the slot that this digit of `s` names.
+//! Seven levels hold all there is. Linking and unlinking is O(1); an entry is moved at most once a level on its way down,
+//! as the cursor comes to the beginning of the slot it lies in. Behind the cursor there is the heap: it has all that is due in
+//! the slots up to the cursor, which [`advance`](Wheel::advance) keeps at least a slot ahead of the time.
+//!
+//! # Invariants
+//! - **H1** An entry is in the heap if it is due in the cursor's slot or before; else in the wheel, at the place that its slot
+//!   and the cursor determine. No cursor ever passes an occupied slot.
+//! - **H2** A level's bit is set where its slot is occupied.
+#![expect(unsafe_code, reason = "slots point at entries that lie in contexts and futures")]
+
+use super::heap::Heap;
+use super::{At, Due, Place, Target};
+use crate::clock::Tick;
+
+/// A slot's width, as a power of two of nanoseconds.
+const WIDTH: u32 = 20;
+/// Bits of a level's digit.
+const DIGIT: u32 = 6;
+const SLOTS: usize = 1 << DIGIT;
+/// 43 bits of slots are what 63 bits of nanoseconds leave; eight levels hold 48.
+const LEVELS: usize = 8;
+
+pub(crate) struct Wheel {
+    near: Heap,
+    /// The slot up to which everything is in the heap.
+    cursor: u64,
+    slots: [Option<Target>; SLOTS * LEVELS],
+    occupied: [u64; LEVELS],
+    /// The earliest that was put in since this was last taken.
+    sooner: Tick,
+}
+
+// SAFETY: the entries it points at are touched only under the lock around the wheel (T1).
+unsafe impl Send for Wheel {}
+
+impl Wheel {
+    pub(crate) const fn new() -> Self {
+        Wheel {
+            near: Heap::new(),
+            cursor: 0,
+            slots: [None; SLOTS * LEVELS],
+            occupied: [0; LEVELS],
+            sooner: Tick::NEVER,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.occupied == [0; LEVELS]
+    }
+
+    /// The earliest that was put in since the last such question.
+    pub(crate) fn take_sooner(&mut self) -> Tick {
+        std::mem::replace(&mut self.sooner, Tick::NEVER)
+    }
+
+    /// Puts an entry in that is out.
+    ///
+    /// # Safety
+    /// The entry stays where it is until it is [removed](Self::remove) or [popped](Self::pop) (T2).
+    pub(crate) unsafe fn insert(&mut self, target: Target) {
+        // SAFETY: by the contract.
+        let (at, _) = unsafe { target.key() };
+        self.sooner = self.sooner.min(at);
+        // SAFETY: as above.
+        unsafe { self.put(target, at) };
+    }
+
+    unsafe fn put(&mut self, target: Target, at: Tick) {
+        let slot = slot_of(at);
+        if slot <= self.cursor {
+            // SAFETY: the caller's promise.
+            unsafe { self.near.insert(target) };
+            return;
+        }
+        let level = (63 - (slot ^ self.cursor).leading_zeros()) / DIGIT;
+        let digit = (slot >> (level * DIGIT)) as usize % SLOTS;
+        let index = level as usize * SLOTS + digit;
+        let next = self.slots[index].replace(target);
+        if let Some(next) = next {
+            // SAFETY: in the wheel, so valid under its lock, which `&mut self` is (T1, T2).
+            unsafe { next.fields(|fields| fields.place = Place(target.0)) };
+        }
+        // SAFETY: as above.
+        unsafe {
+            target.fields(|fields| {
+                fields.next = next;
+                fields.place = Place::slot(index);
+            });
+        }
+        self.occupied[level as usize] |= 1 << digit;
+    }
+
+    /// Takes an entry out, if it is in.
+    pub(crate) fn remove(&mut self, target: Target) {
+        // SAFETY: `&mut self` is the lock (T1); so are the others below.
+        let (next, place) = unsafe { target.fields(|fields| (fields.next, fields.place)) };
+        match place.at() {
+            At::Out => return,
+            At::Heap(_) => return self.near.remove(target),
+            At::Slot(index) => {
+                self.slots[index] = next;
+                if next.is_none() {
+                    self.occupied[index / SLOTS] &= !(1 << (index % SLOTS));
+                }
+            }
+            At::Behind(before) => {
+                // SAFETY: in the same slot, so valid (T2).
+                unsafe { before.fields(|fields| fields.next = next) };
+            }
+        }
+        if let Some(next) = next {
+            // SAFETY: as above.
+            unsafe { next.fields(|fields| fields.place = place) };
+        }
+        // SAFETY: as above.
+        unsafe { target.fields(|fields| fields.place = Place::OUT) };
+    }
+
+    /// Moves to the heap what is due in `now`'s slot and the next.
+    pub(crate) fn advance(&mut self, now: Tick) {
+        let goal = slot_of(now).saturating_add(1);
+        while let Some((slot, index)) = self.next_occupied().filter(|(slot, _)| *slot <= goal) {
+            self.cursor = slot;
+            let mut next = self.slots[index].take();
+            self.occupied[index / SLOTS] &= !(1 << (index % SLOTS));
+            while let Some(target) = next {
+                // SAFETY: it was in the wheel, whose lock is held; so below (T1, T2).
+                next = unsafe {
+                    target.fields(|fields| {
+                        fields.place = Place::OUT;
+                        fields.next.take()
+                    })
+                };
+                // SAFETY: as above.
+                let (at, _) = unsafe { target.key() };
+                // SAFETY: as above; it was put in with the promise to stay.
+                unsafe { self.put(target, at) };
+            }
+        }
+        // Nothing lies between, so every entry's place is the same as seen from here.
+        self.cursor = self.cursor.max(goal);
+    }
+
+    /// The first occupied slot in time, where it begins, and its place. Of a level's slots all lie before those of a higher
+    /// one, and none lies behind the cursor (H1).
+    fn next_occupied(&self) -> Option<(u64, usize)> {
+        let level = self.occupied.iter().position(|bits| *bits != 0)?;
+        let digit = self.occupied[level].trailing_zeros();
+        let shift = level as u32 * DIGIT;
+        let above = self.cursor.checked_shr(shift + DIGIT).unwrap_or(0);
+        let slot = ((above << DIGIT) | u64::from(digit)) << shift;
+        Some((slot, level * SLOTS + digit as usize))
+    }
+
+    /// When there is something to do: what is due first in the heap, or the time to move a slot there.
+    pub(crate) fn next(&self) -> Option<Tick> {
+        let moving = self.next_occupied().map(|(slot, _)| start_of(slot.saturating_sub(1)));
+        self.near.earliest().into_iter().chain(moving).min()
+    }
+
+    /// Takes out what is due first, if it is due at `now`; None inside, where there is nothing to be done for it.
+    pub(crate) fn pop(&mut self, now: Tick) -> Option<Option<Due>> {
+        self.near.earliest().filter(|at| *at <= now)?;
+        Some(self.near.pop())
+    }
+}
+
+/// What lies before the epoch is due at once.
+fn slot_of(at: Tick) -> u64 {
+    u64::try_from(at.nanos()).unwrap_or(0) >> WIDTH
+}
+
+fn start_of(slot: u64) -> Tick {
+    Tick::from_nanos(i64::try_from(slot << WIDTH).unwrap_or(i64::MAX))
+}
+
+#[cfg(all(test, not(purview_loom)))]
+pub(crate) mod tests {
+    use super::*;
+    use crate::timer::AlarmEntry;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    /// A small xorshift: the same sequence in every run.
+    pub(crate) fn random(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Deadlines of every distance, from the same instant to centuries.
+    fn distance(seed: &mut u64) -> i64 {
+        let bits = random(seed) % 62;
+        i64::try_from(random(seed) % (1 << bits)).expect("62 bits")
+    }
+
+    #[test]
+    fn the_wheel_agrees_with_an_ordered_set_at_every_level_and_fires_in_order_and_never_early() {
+        for start in [0, 1 << 40, (1 << 50) - 12_345, (1 << 62) - (1 << 33)] {
+            let mut wheel = Wheel::new();
+            let mut seed = 0x9e37_79b9_7f4a_7c15;
+            let mut now = start;
+            wheel.advance(Tick::from_nanos(now));
+            let count = Arc::new(Count(AtomicUsize::new(0)));
+            let mut entries: Vec<Option<Box<AlarmEntry>>> = (0..300).map(|_| None).collect();
+            let mut model = BTreeSet::new();
+            let mut fired = 0;
+            for _ in 0..30_000 {
+                let i = usize::try_from(random(&mut seed) % 300).expect("small");
+                if let Some(old) = entries[i].take() {
+                    wheel.remove(Target::alarm(&old));
+                    model.remove(&(old.at().nanos(), i as u64));
+                }
+                if random(&mut seed) % 4 != 0 {
+                    let at =
+                        Tick::from_nanos(now.saturating_add(distance(&mut seed)).min(i64::MAX - 1));
+                    let entry = entries[i].insert(Box::new(AlarmEntry::new(at, i as u64)));
+                    // SAFETY: nobody else has it.
+                    let _ = unsafe { entry.set_waker(Some(Waker::from(Arc::clone(&count)))) };
+                    // SAFETY: boxed, and taken out before it goes.
+                    unsafe { wheel.insert(Target::alarm(entry)) };
+                    model.insert((at.nanos(), i as u64));
+                }
+                let first = model.first().map(|(at, _)| *at);
+                // It wakes for the first at the latest when that is due, and sleeps when there is none.
+                assert_eq!(wheel.next().is_none(), first.is_none());
+                assert!(wheel.next().is_none_or(|at| at.nanos() <= first.unwrap_or(0).max(now)));
+                if random(&mut seed) % 8 == 0 {
+                    // To the next thing to do, or some way past it.
+                    let jump =
+                        if random(&mut seed) % 2 == 0 { 0 } else { distance(&mut seed) >> 8 };
+                    let to =
+                        wheel.next().map_or(now, |at| at.nanos().max(now).saturating_add(jump));
+                    now = to.min(i64::MAX - 1);
+                    wheel.advance(Tick::from_nanos(now));
+                    while let Some(due) = wheel.pop(Tick::from_nanos(now)) {
+                        let (at, _) = model.pop_first().expect("one that is due");
+                        assert!(at <= now, "early");
+                        due.map(|due| {
+                            if let Due::Alarm(waker) = due {
+                                waker.wake()
+                            }
+                        });
+                        fired += 1;
+                        assert_eq!(count.0.load(Ordering::Relaxed), fired);
+                    }
+                    assert!(model.first().is_none_or(|(at, _)| *at > now), "left behind");
+                    if now > i64::MAX - (1 << 40) {
+                        break;
+                    }
+                }
+            }
+            assert!(fired > 20, "{fired}");
+            for entry in entries.iter().flatten() {
+                wheel.remove(Target::alarm(entry));
+            }
+            assert!(wheel.is_empty());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Who has to hear of a node's end: its children and its waiters, in one list, or, where threads collide, in several.
+//!
+//! One word. At first it is the head of a [list](crate::list), guarded by the node's own lock. Where that lock is found taken
+//! a few times, the list becomes the first of [`SHARDS`] lists, each with a lock and a cache line of its own, and each
+//! thread puts what it adds into its own shard: from then on threads that derive from one parent, or wait for one context,
+//! don't meet. A kilobyte is too much for a request's context and nothing for a server's root, which is where they meet.
+//!
+//! # Invariants
+//! - **D1** The word is written under the node's lock. Once it points at shards it does not change any more.
+//! - **D2** What is listed knows its shard, and is taken out under that one's lock.
+//! - **D3** Who adds looks at the node's state under the lock of the list it adds to. Who ends a node sets the state first,
+//!   and then takes the lock of each list: what is added is seen by him, or sees the end.
+#![expect(unsafe_code, reason = "the word is a pointer to a list's first or to shards")]
+
+use crate::list::{Head, Item, Link, Tag};
+use crate::sync::{AtomicPtr, AtomicU8, Lock, Locked, Ordering};
+
+use super::Node;
+use super::node::{Role, Stand, UNLISTED};
+use crate::observe::thread_number;
+
+/// Lists of a node that is in demand. A power of two.
+pub(crate) const SHARDS: usize = if cfg!(all(test, purview_loom)) { 2 } else { 8 };
+
+/// How often a lock is found taken before there are shards: once or twice is chance.
+const HOT: u8 = if cfg!(all(test, purview_loom)) { 1 } else { 4 };
+
+pub(crate) struct Dependents(AtomicPtr<Link>);
+
+/// Two cache lines: processors fetch lines in pairs.
+#[repr(align(128))]
+struct Shard {
+    lock: Lock,
+    head: AtomicPtr<Link>,
+}
+
+struct Shards([Shard; SHARDS]);
+
+const _: () = assert!(align_of::<Link>() >= 8, "two tags and this one lie below a link's address");
+const IN_SHARDS: usize = 0b100;
+
+impl Dependents {
+    #[cfg(not(all(test, purview_loom)))]
+    pub(super) const fn new() -> Self {
+        Dependents(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    #[cfg(all(test, purview_loom))]
+    pub(super) fn new() -> Self {
+        Dependents(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    #[inline]
+    fn shards(&self) -> Option<&[Shard; SHARDS]> {
+        let word = self.0.load(Ordering::Acquire);
+        if word.addr() & IN_SHARDS == 0 {
+            return None;
+        }
+        let shards = word.map_addr(|address| address & !IN_SHARDS).cast::<Shards>();
+        // SAFETY: made by `split`, and freed with this.
+        Some(unsafe { &(*shards).0 })
+    }
+
+    /// The lock of the node is held. Makes the list the first of several.
+    #[cold]
+    fn split(&self) {
+        let shards = Box::new(Shards(std::array::from_fn(|_| Shard {
+            lock: Lock::new(),
+            head: AtomicPtr::new(std::ptr::null_mut()),
+        })));
+        shards.0[0].head.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        let word = Box::into_raw(shards).cast::<Link>();
+        self.0.store(word.map_addr(|address| address | IN_SHARDS), Ordering::Release);
+    }
+}
+
+impl Drop for Dependents {
+    fn drop(&mut self) {
+        let word = self.0.load(Ordering::Relaxed);
+        if word.addr() & IN_SHARDS != 0 {
+            let shards = word.map_addr(|address| address & !IN_SHARDS).cast::<Shards>();
+            // SAFETY: made by `split`; nobody looks any more.
+            drop(unsafe { Box::from_raw(shards) });
+        }
+    }
+}
+
+/// A list of a node's, locked.
+pub(super) struct Held<'a> {
+    pub(super) list: Head,
+    pub(super) shard: u8,
+    word: &'a AtomicPtr<Link>,
+    _lock: Locked<'a>,
+}
+
+impl Drop for Held<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.word.store(self.list.0.word(), Ordering::Relaxed); // the lock is let go after this
+    }
+}
+
+impl<'a> Held<'a> {
+    #[inline]
+    fn new(word: &'a AtomicPtr<Link>, shard: usize, lock: Locked<'a>) -> Self {
+        let list = Head(Item::from_word(word.load(Ordering::Relaxed)));
+        Held { list, shard: shard as u8, word, _lock: lock }
+    }
+}
+
+impl Node {
+    /// Locks the list that this thread adds to.
+    #[inline]
+    pub(super) fn hold(&self) -> Held<'_> {
+        if self.dependents.shards().is_none() {
+            let lock = match self.lock.try_lock() {
+                Some(lock) => Some(lock),
+                None => self.contended(),
+            };
+            if let Some(held) = lock.and_then(|lock| self.held(lock)) {
+                return held;
+            }
+        }
+        self.hold_shard(thread_number() % SHARDS)
+    }
+
+    /// Locks the list that something is in.
+    #[inline]
+    pub(super) fn hold_shard(&self, shard: usize) -> Held<'_> {
+        if self.dependents.shards().is_none() {
+            if let Some(held) = self.held(self.lock.lock()) {
+                return held;
+            }
+        }
+        match self.dependents.shards() {
+            Some(shards) => Held::new(&shards[shard].head, shard, shards[shard].lock.lock()),
+            None => self.hold_shard(shard), // not so: it is split for good
+        }
+    }
+
+    /// The one list, if it is not split.
+    #[inline]
+    fn held<'a>(&'a self, lock: Locked<'a>) -> Option<Held<'a>> {
+        if self.dependents.0.load(Ordering::Relaxed).addr() & IN_SHARDS != 0 {
+            return None;
+        }
+        Some(Held::new(&self.dependents.0, 0, lock))
+    }
+
+    /// The lock was taken: waits for it, and notes that; None, if there are shards now.
+    #[cold]
+    fn contended(&self) -> Option<Locked<'_>> {
+        let lock = self.lock.lock();
+        let heat = self.heat.load(Ordering::Relaxed).saturating_add(1);
+        self.heat.store(heat, Ordering::Relaxed);
+        if self.dependents.shards().is_some() {
+            return None;
+        }
+        if heat >= HOT {
+            self.dependents.split();
+            return None;
+        }
+        Some(lock)
+    }
+
+    /// How many lists there are now: one, or one a shard.
+    pub(super) fn lists(&self) -> usize {
+        if self.dependents.shards().is_some() { SHARDS } else { 1 }
+    }
+
+    /// Whether nobody is listed, as seen by who holds the node's lock.
+    #[inline]
+    pub(super) fn is_leaf(&self) -> bool {
+        self.dependents.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Whether it surely has dependents, or had so many that there are shards. No lock needed, nor promised to last.
+    #[inline]
+    pub(super) fn seems_leaf(&self) -> bool {
+        self.is_leaf()
+    }
+
+    /// Visits all that is listed, each list under its lock, which is let go every so often: a cursor keeps the place.
+    /// Somebody may empty a list meanwhile; then what was in it is no longer this walk's to visit.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Item)) {
+        let cursor = Stand::new(Role::Cursor);
+        for shard in 0..self.lists() {
+            let mut at = None;
+            loop {
+                let mut held = self.hold_shard(shard);
+                let first = held.list.0;
+                let mut item = match at {
+                    None => first,
+                    Some(()) if cursor.listed().is_none() => break,
+                    Some(()) => {
+                        let here = cursor.item();
+                        // SAFETY: linked, and the lock is held.
+                        let next = unsafe { here.next() };
+                        let was_last = next == held.list.0;
+                        // SAFETY: as above.
+                        unsafe { held.list.remove(here) };
+                        cursor.set_linked(None);
+                        if was_last { Item::NONE } else { next }
+                    }
+                };
+                let mut walked = 0;
+                while !item.is_none() {
+                    if item.tag() != Tag::Stand {
+                        visit(item);
+                    }
+                    // SAFETY: in the list, whose lock is held.
+                    let next = unsafe { item.next() };
+                    walked += 1;
+                    if next == held.list.0 {
+                        item = Item::NONE;
+                    } else if walked == super::BATCH {
+                        // SAFETY: the cursor is in no list; it leaves this one above, or is taken out by a sweep.
+                        unsafe { held.list.put_behind(item, cursor.item()) };
+                        cursor.set_linked(Some(held.shard));
+                        at = Some(());
+                        break;
+                    } else {
+                        item = next;
+                    }
+                }
+                if item.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Children, waiting tasks and threads, and callbacks.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        self.for_each(|item| match item.tag() {
+            Tag::Child => {
+                // SAFETY: a child in the list, whose lock is held.
+                let child = unsafe { Node::of_item(item) };
+                // SAFETY: as above.
+                counts[0] += usize::from(unsafe { child.as_ref() }.state().done().is_none());
+            }
+            Tag::Merged => counts[0] += 1,
+            Tag::Waiter => {
+                // SAFETY: a waiter in the list, whose lock is held.
+                let callback = unsafe { crate::waiter::Waiter::is_callback(item) };
+                counts[1 + usize::from(callback)] += 1;
+            }
+            Tag::Stand => {}
+        });
+        counts
+    }
+}
+
+impl Stand {
+    pub(super) fn new(role: Role) -> Stand {
+        Stand { link: Link::new(), role, listed: AtomicU8::new(UNLISTED), passed: AtomicU8::new(0) }
+    }
+
+    pub(super) fn item(&self) -> Item {
+        Item::new(std::ptr::from_ref(self).cast(), Tag::Stand)
+    }
+
+    /// The stand of an item that is one's.
+    ///
+    /// # Safety
+    /// The item is listed, and its list's lock is held.
+    pub(super) unsafe fn of<'a>(item: Item) -> &'a Stand {
+        // SAFETY: by the contract; its link is what it begins with.
+        unsafe { &*item.link().cast() }
+    }
+
+    pub(super) fn listed(&self) -> Option<usize> {
+        let shard = self.listed.load(Ordering::Relaxed);
+        (shard != UNLISTED).then_some(usize::from(shard))
+    }
+
+    /// Under the list's lock.
+    pub(super) fn set_linked(&self, shard: Option<u8>) {
+        self.listed.store(shard.unwrap_or(UNLISTED), Ordering::Relaxed);
+    }
+
+    /// Whether a sweep has come by it before; notes that one has now. Under the list's lock.
+    pub(super) fn was_passed(&self) -> bool {
+        let before = self.passed.load(Ordering::Relaxed) != 0;
+        self.passed.store(1, Ordering::Relaxed);
+        before
+    }
+}
