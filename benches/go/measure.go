@@ -30,7 +30,7 @@ type scale struct {
 }
 
 var full = scale{
-	samples: 5, wholes: 2, one: 15 * time.Millisecond, two: 4 * time.Millisecond,
+	samples: 5, wholes: 3, one: 15 * time.Millisecond, two: 4 * time.Millisecond,
 	nodes: 1_000_000, tasks: 100_000, wakes: 1_000, firings: 100_000, spread: time.Second,
 }
 

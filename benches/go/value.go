@@ -22,12 +22,16 @@ var found any
 func value() []workload {
 	var all []workload
 	for _, n := range []int{1, 8, 64} {
+		values := "values"
+		if n == 1 {
+			values = "value"
+		}
 		for _, c := range []struct {
 			name string
 			key  int
 		}{{"hit at the root", 0}, {"hit at the leaf", n - 1}, {"miss", 64}} {
 			all = append(all, workload{
-				row: "P5", name: fmt.Sprintf("%d values, %s", n, c.name), threads: 1,
+				row: "P5", name: fmt.Sprintf("%d %s, %s", n, values, c.name), threads: 1,
 				loop: onValues(n, func(ctx context.Context, _ *sink) { found = ctx.Value(keys[c.key]) }),
 			})
 		}

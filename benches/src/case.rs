@@ -23,7 +23,7 @@ pub(crate) struct Case {
 pub(crate) enum Peer {
     Purview,
     TokioUtil,
-    /// No peer: the least that the machine asks for such an answer.
+    /// No peer: what the machine asks for a bare load in the same place.
     Floor,
 }
 
@@ -185,7 +185,7 @@ impl Scale {
         samples: 5,
         one: Duration::from_millis(15),
         two: Duration::from_millis(4),
-        wholes: 2,
+        wholes: 3,
         nodes: 1_000_000,
         tasks: 100_000,
         wakes: 1_000,

@@ -5,6 +5,7 @@
 
 use std::ffi::c_int;
 use std::fs;
+use std::hint::black_box;
 use std::thread;
 
 /// Ties the calling thread to the `nth` of the cores that this process may use. False where that cannot be done.
@@ -70,20 +71,27 @@ pub(crate) fn others() -> (u64, u64) {
     sum
 }
 
-/// Tells glibc to keep what is freed: otherwise the rows of a million measure page faults.
-pub(crate) fn keep_freed_memory() {
+/// Has a heap of `bytes` at hand, and tells glibc to keep what is freed: otherwise the rows of a million measure page faults.
+pub(crate) fn prepare_heap(bytes: usize) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const M_TRIM_THRESHOLD: c_int = -1;
         const M_TOP_PAD: c_int = -2;
         const M_MMAP_THRESHOLD: c_int = -3;
-        const HUGE: c_int = 1 << 30;
-        for (option, value) in
-            [(M_TRIM_THRESHOLD, c_int::MAX), (M_MMAP_THRESHOLD, HUGE), (M_TOP_PAD, 1 << 26)]
-        {
+        const M_MMAP_MAX: c_int = -4;
+        const MIB: c_int = 1 << 20;
+        for (option, value) in [
+            (M_TRIM_THRESHOLD, c_int::MAX),
+            (M_TOP_PAD, 64 * MIB),
+            (M_MMAP_THRESHOLD, 32 * MIB), // the most that it takes
+            (M_MMAP_MAX, 0),
+        ] {
             mallopt(option, value);
         }
     }
+    const PIECE: usize = 1 << 20;
+    let pieces = (0..bytes / PIECE).map(|_| vec![1_u8; PIECE]);
+    drop(black_box(pieces.collect::<Vec<_>>()));
 }
 
 /// The cores this process may use.

@@ -13,6 +13,8 @@ use crate::print;
 
 /// For a whole, which takes long.
 const TRIES: usize = 3;
+/// What a node of a large tree may need, with all that belongs to it.
+const NODE: usize = 512;
 
 const HELP: &str = "\
 bench ROW [--quick]             one round of a row, such as P1
@@ -25,7 +27,6 @@ bench --repeat ROW CASE PEER N  one of these, N times, and nothing else: to be r
 pub fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    machine_for(&args);
     let well = match args[..] {
         ["--loops"] => {
             crate::cases().iter().filter(|case| is_countable(case)).for_each(print::name);
@@ -45,13 +46,6 @@ pub fn main() -> ExitCode {
     } else {
         eprintln!("nothing to do for {args:?}\n{HELP}");
         ExitCode::FAILURE
-    }
-}
-
-/// Whoever measures memory wants malloc as it is; see memory.rs.
-fn machine_for(args: &[&str]) {
-    if args.first() != Some(&"--alone") {
-        machine::keep_freed_memory();
     }
 }
 
@@ -92,6 +86,8 @@ fn round(row: &str, quick: bool) -> bool {
     let mut cases: Vec<Case> = crate::cases();
     cases.retain(|case| case.row == row);
     let any = !cases.is_empty();
+    let is_large = |case: &Case| matches!(case.work, Work::Whole { alone: false, .. });
+    machine::prepare_heap(if cases.iter().any(is_large) { scale.nodes * NODE } else { 0 });
     while !cases.is_empty() {
         let name = cases[0].name.clone();
         let (now, later) = cases.into_iter().partition(|case| case.name == name);

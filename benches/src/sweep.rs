@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use purview::{CancelGuard, Context};
 use tokio_util::sync::CancellationToken;
 
-use crate::case::Peer::{Purview, TokioUtil};
+use crate::case::Peer::{Floor, Purview, TokioUtil};
 use crate::case::{Case, Outcome, Scale};
 use crate::machine;
 use crate::measure::{TOLERATED, watch};
@@ -32,6 +32,10 @@ pub(crate) fn cases() -> Vec<Case> {
             let tree = token_children(scale);
             let child = tree.last().expect("a tree has a root");
             stall(|| tree[0].cancel(), || _ = black_box(child.is_cancelled()))
+        }),
+        Case::whole("P6b", "is_done on a child", Floor, |scale| {
+            let (tree, word) = (children(scale), AtomicBool::new(false));
+            stall(|| tree[0].1.cancel(), || _ = black_box(word.load(Ordering::Acquire)))
         }),
         Case::whole("P6b", "derive on the parent", Purview, |scale| {
             let tree = children(scale);

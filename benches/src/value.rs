@@ -15,9 +15,9 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for n in [1, 8, MOST] {
         for (name, key) in [("hit at the root", 0), ("hit at the leaf", n - 1), ("miss", MOST)] {
-            cases.push(Case::one("P5", format!("{n} values, {name}"), Purview, move || {
-                look_up(n, key)
-            }));
+            let values = if n == 1 { "value" } else { "values" };
+            let name = format!("{n} {values}, {name}");
+            cases.push(Case::one("P5", name, Purview, move || look_up(n, key)));
         }
     }
     for n in [1, MOST] {

@@ -13,6 +13,18 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Of all that a peer has not told of a row.
+    pub(crate) fn failure(row: &str, peer: &str) -> Line {
+        Line {
+            row: row.to_string(),
+            case: String::new(),
+            peer: peer.to_string(),
+            metric: "failed".to_string(),
+            value: 0.0,
+            disturbed: false,
+        }
+    }
+
     /// None for what is no such line. What a line does not have is empty, zero, or false.
     pub(crate) fn parse(text: &str) -> Option<Line> {
         let text = text.trim().strip_prefix('{')?.strip_suffix('}')?;

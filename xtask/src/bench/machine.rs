@@ -18,6 +18,7 @@ pub(crate) fn facts(root: &Path, go: Option<&Go>) -> Facts {
     vec![
         ("date", say("date", "+%Y-%m-%d %H:%M").unwrap_or_else(|_| unknown())),
         ("cpu", cpu().unwrap_or_else(unknown)),
+        ("load before", load().unwrap_or_else(unknown)),
         ("cores", thread::available_parallelism().map_or(0, usize::from).to_string()),
         ("kernel", say("uname", "-sr").unwrap_or_else(|_| unknown())),
         ("rustc", say("rustc", "--version").unwrap_or_else(|_| unknown())),
@@ -32,6 +33,12 @@ fn cpu() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let (_, name) = text.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
     Some(name.trim().to_string())
+}
+
+/// How many were running or waiting to, on average over a minute.
+fn load() -> Option<String> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next().map(str::to_string)
 }
 
 /// The version in Cargo.lock.

@@ -39,30 +39,16 @@ pub(crate) struct Summary {
 }
 
 impl Results {
-    /// Takes in what one program printed of one row.
-    pub(crate) fn add(&mut self, lines: Result<Vec<Line>, String>, program: &str, row: &str) {
-        let lines = lines.unwrap_or_else(|why| {
-            eprintln!("{why}");
-            let peer = if program == "go" { "go" } else { "purview" };
-            vec![Line {
-                row: row.to_string(),
-                case: String::new(),
-                peer: peer.to_string(),
-                metric: "failed".to_string(),
-                value: 0.0,
-                disturbed: false,
-            }]
+    /// Takes in a figure of the round that is going on.
+    pub(crate) fn add(&mut self, line: Line) {
+        let known = self.series.iter().position(|series| series.is_of(&line));
+        let place = known.unwrap_or_else(|| {
+            self.series.push(Series::of(&line));
+            self.series.len() - 1
         });
-        for line in lines {
-            let known = self.series.iter().position(|series| series.is_of(&line));
-            let place = known.unwrap_or_else(|| {
-                self.series.push(Series::of(&line));
-                self.series.len() - 1
-            });
-            let rounds = &mut self.series[place].rounds;
-            rounds.resize(self.rounds, None);
-            rounds.push(Some(Figure { value: line.value, disturbed: line.disturbed }));
-        }
+        let rounds = &mut self.series[place].rounds;
+        rounds.resize(self.rounds, None);
+        rounds.push(Some(Figure { value: line.value, disturbed: line.disturbed }));
     }
 
     pub(crate) fn end_round(&mut self) {
@@ -172,8 +158,8 @@ mod tests {
         for (ours, theirs, disturbed) in
             [(10.0, 20.0, false), (30.0, 50.0, false), (9.0, 1.0, true), (7.0, 10.0, false)]
         {
-            results.add(Ok(vec![line("purview", ours, disturbed)]), "rust", "P1");
-            results.add(Ok(vec![line("go", theirs, false)]), "go", "P1");
+            results.add(line("purview", ours, disturbed));
+            results.add(line("go", theirs, false));
             results.end_round();
         }
         let ours = results.find("P1", "cancel", "purview", "ns").unwrap();
@@ -186,9 +172,9 @@ mod tests {
     #[test]
     fn a_round_that_is_missing_is_no_figure() {
         let mut results = Results::default();
-        results.add(Ok(vec![line("purview", 1.0, true)]), "rust", "P1");
+        results.add(line("purview", 1.0, true));
         results.end_round();
-        results.add(Err("it failed".into()), "rust", "P1");
+        results.add(Line::failure("P1", "purview"));
         results.end_round();
         let ours = results.find("P1", "cancel", "purview", "ns").unwrap();
         assert_eq!(ours.rounds.len(), 2);

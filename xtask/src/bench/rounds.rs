@@ -17,9 +17,17 @@ pub(crate) fn run(options: &Options, programs: &Programs, folder: &Path, results
     for round in 1..=options.rounds {
         let begin = Instant::now();
         for row in &options.rows {
-            results.add(measured(&programs.time, row, options.quick, folder), "rust", row);
+            let mut visit = |program: &Path, peers: &[&str]| {
+                let (lines, failed) = measured(program, row, options.quick, folder);
+                lines.into_iter().for_each(|line| results.add(line));
+                if let Some(why) = failed {
+                    eprintln!("{} {row}: {why}", program.display());
+                    peers.iter().for_each(|peer| results.add(Line::failure(row, peer)));
+                }
+            };
+            visit(&programs.time, &["purview", "tokio-util"]);
             if let Some(go) = programs.go.as_ref().filter(|_| *row != "Idle") {
-                results.add(measured(&go.program, row, options.quick, folder), "go", row);
+                visit(&go.program, &["go"]);
             }
         }
         results.end_round();
@@ -27,25 +35,20 @@ pub(crate) fn run(options: &Options, programs: &Programs, folder: &Path, results
     }
 }
 
-fn measured(program: &Path, row: &str, quick: bool, folder: &Path) -> Result<Vec<Line>, String> {
+/// What a program printed, and why that is not all, if it is not.
+fn measured(program: &Path, row: &str, quick: bool, folder: &Path) -> (Vec<Line>, Option<String>) {
     let file = folder.join("output");
-    let error = |err: std::io::Error| format!("{} {row}: {err}", program.display());
     let mut command = Command::new(program);
-    command.arg(row).args(quick.then_some("--quick"));
-    command.stdin(Stdio::null()).stdout(File::create(&file).map_err(error)?);
-    let status = patiently(&mut command).map_err(error)?;
-    let text = fs::read_to_string(&file).map_err(error)?;
-    match status {
-        Some(status) if status.success() => {}
-        Some(status) => eprintln!("{} {row}: {status}", program.display()),
-        None => eprintln!("{} {row}: stopped after {PATIENCE:?}", program.display()),
-    }
-    let lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
-    if lines.is_empty() {
-        Err(format!("{} {row} printed nothing", program.display()))
-    } else {
-        Ok(lines)
-    }
+    command.arg(row).args(quick.then_some("--quick")).stdin(Stdio::null());
+    let status = File::create(&file).and_then(|file| patiently(command.stdout(file)));
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let failed = match status {
+        Ok(Some(status)) if status.success() => None,
+        Ok(Some(status)) => Some(status.to_string()),
+        Ok(None) => Some(format!("stopped after {PATIENCE:?}")),
+        Err(err) => Some(err.to_string()),
+    };
+    (text.lines().filter_map(Line::parse).collect(), failed)
 }
 
 /// None if it had to be stopped.

@@ -34,6 +34,9 @@ fn times(text: &mut String, results: &Results, facts: &Facts, options: &Options)
     text.push_str("|---|---|---:|---:|---:|---:|---:|---:|---|\n");
     let (mut met, mut missed) = (0, 0);
     for row in ROWS.iter().filter(|row| options.rows.contains(row)) {
+        if figures(results, row).is_empty() {
+            let _ = writeln!(text, "| {row} | failed | | | | | | | |");
+        }
         for (case, metric) in figures(results, row) {
             let find = |peer| results.find(row, case, peer, metric);
             let failed = |peer| {
@@ -186,7 +189,7 @@ fn three(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        v if v < 0.005 => "0".to_string(),
-        _ => format!("{value:.2}"),
+        v if v >= 0.1 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
     }
 }
