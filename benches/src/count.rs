@@ -1,4 +1,4 @@
-//! Allocations and bytes of each loop on one thread.
+//! Allocations and bytes of the loops on one thread.
 
 use crate::case::Work;
 use crate::measure::One;
@@ -8,9 +8,9 @@ use crate::round::is_countable;
 /// Enough for what comes only once to vanish.
 const TIMES: u32 = 10_000;
 
-/// Counts every loop. `so_far` is the number of allocations of the process and their bytes, from its start.
-pub fn count(so_far: impl Fn() -> (u64, u64)) {
-    for case in crate::cases().iter().filter(|case| is_countable(case)) {
+/// Counts the loops of a row. `so_far` is the number of allocations of the process and their bytes, from its start.
+pub fn count(row: &str, so_far: impl Fn() -> (u64, u64)) {
+    for case in crate::cases().iter().filter(|case| case.row == row && is_countable(case)) {
         let Work::Loop { home, make, .. } = &case.work else { continue };
         let mut one = One::new(*home, &make());
         let (before, after) = one.run(|batch| {

@@ -1,7 +1,8 @@
-//! Counts the allocations of the workloads. A program of its own: counting would slow what is timed.
+//! Counts the allocations of the workloads of the rows that are its arguments. A program of its own: counting would slow what is timed.
 #![expect(unsafe_code, reason = "an allocator is unsafe to be")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The system's allocator, and how much was asked of it.
@@ -41,7 +42,9 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn main() {
-    purview_benches::count(|| {
-        (HEAP.allocations.load(Ordering::Relaxed), HEAP.bytes.load(Ordering::Relaxed))
-    });
+    for row in env::args().skip(1) {
+        purview_benches::count(&row, || {
+            (HEAP.allocations.load(Ordering::Relaxed), HEAP.bytes.load(Ordering::Relaxed))
+        });
+    }
 }

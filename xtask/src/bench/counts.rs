@@ -21,21 +21,29 @@ pub(crate) struct Counts {
 
 pub(crate) fn run(options: &Options, programs: &Programs) -> Counts {
     println!("counting");
-    let run = |program: &Path, args: &[String]| {
-        let text = output(&program.display().to_string(), args, &[]);
-        let text = text.inspect_err(|why| eprintln!("{why}")).unwrap_or_default();
-        let mut lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
-        lines.retain(|line| options.rows.contains(&line.row.as_str()));
-        lines
-    };
-    let mut lines = run(&programs.count, &[]);
+    let mut lines = Vec::new();
+    for row in &options.rows {
+        lines.extend(printed(&programs.count, row)); // a process each: who fails, fails alone
+    }
     let valgrind = output("valgrind", &["--version".to_string()], &[]);
     let without_instructions = valgrind.err().map(|_| "valgrind is not installed".to_string());
     if without_instructions.is_none() {
-        let loops = run(&programs.time, &["--loops".to_string()]);
+        let mut loops = printed(&programs.time, "--loops");
+        loops.retain(|line| options.rows.contains(&line.row.as_str()));
         lines.extend(instructions(&programs.time, loops));
     }
     Counts { lines, without_instructions }
+}
+
+fn printed(program: &Path, arg: &str) -> Vec<Line> {
+    let text = output(&program.display().to_string(), &[arg.to_string()], &[]);
+    let text = text.inspect_err(|why| complain(why)).unwrap_or_default();
+    text.lines().filter_map(Line::parse).collect()
+}
+
+/// The first line says what failed; below it is all that was printed.
+fn complain(why: &str) {
+    eprintln!("{}", why.lines().next().unwrap_or_default());
 }
 
 /// On all cores: here nothing is timed.
@@ -53,7 +61,7 @@ fn instructions(program: &Path, loops: Vec<Line>) -> Vec<Line> {
                             let line = Line { metric, value, ..line };
                             counted.lock().map(|mut counted| counted.push(line)).ok();
                         }
-                        Err(why) => eprintln!("{why}"),
+                        Err(why) => complain(&why),
                     }
                 }
             });

@@ -189,7 +189,8 @@ fn three(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        v if v >= 0.1 || v == 0.0 => format!("{value:.2}"),
+        v if v >= 0.1 => format!("{value:.2}"),
+        0.0 => "0".to_string(),
         _ => format!("{value:.4}"),
     }
 }
