@@ -1,8 +1,12 @@
 //! What the workloads ask of the machine: cores, the scheduler's books, memory, the allocator's temper.
 //!
 //! All of it is Linux (and `mallopt` glibc); elsewhere the answers are zero, and a thread is "not pinned".
-#![expect(unsafe_code, reason = "affinity, resource usage and malloc's options are C functions")]
+#![cfg_attr(
+    target_os = "linux",
+    expect(unsafe_code, reason = "affinity, resource usage and malloc's options are C functions")
+)]
 
+#[cfg(target_os = "linux")]
 use std::ffi::c_int;
 use std::fs;
 use std::hint::black_box;
