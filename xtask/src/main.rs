@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
 
+mod bench;
 mod tidy;
 
 use std::env;
@@ -14,6 +15,10 @@ cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the core's tests N times over (default 50), on one thread and on sixteen
+cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
+        [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
+        [--rows P1,P4]    a part of it
+        [--rounds N]      (default 7)
 ";
 
 type Outcome = Result<(), String>;
@@ -28,6 +33,7 @@ fn main() -> ExitCode {
         ["loom", n] => number(n).and_then(loom),
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
+        ["bench", ref options @ ..] => bench::run(&root(), options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -63,7 +63,7 @@ fn promises_have_tests(root: &Path) -> Found {
 fn files_are_short(root: &Path) -> Found {
     let reasons = read(&root.join("ARCHITECTURE.md"))?;
     let mut long = Vec::new();
-    for folder in ["crates", "demo/src", "examples/src", "xtask/src"] {
+    for folder in ["crates", "benches/src", "demo/src", "examples/src", "xtask/src"] {
         for file in sources(&root.join(folder))? {
             let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
             let lines = code_lines(&read(&file)?);
@@ -115,6 +115,7 @@ fn documents_are_true(root: &Path) -> Found {
         "GO.md",
         "COMPARE.md",
         "ARCHITECTURE.md",
+        "BENCHMARKS.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "SECURITY.md",
