@@ -33,14 +33,12 @@ impl Tick {
         self.0
     }
 
+    #[inline]
     pub(crate) fn from_instant(at: Instant) -> Tick {
         let epoch = epoch();
         match at.checked_duration_since(epoch) {
-            Some(after) => Tick(0).after(after),
-            None => {
-                let before = epoch.saturating_duration_since(at).as_nanos();
-                Tick(i64::try_from(before).map_or(i64::MIN, |nanos| -nanos))
-            }
+            Some(after) => Tick(nanos(after)),
+            None => Tick(-nanos(epoch.saturating_duration_since(at))),
         }
     }
 
@@ -55,8 +53,10 @@ impl Tick {
 
     /// `duration` later; never, where that is beyond what can be told.
     pub(crate) fn after(self, duration: Duration) -> Tick {
-        let nanos = i64::try_from(duration.as_nanos());
-        nanos.map_or(Tick::NEVER, |nanos| Tick(self.0.saturating_add(nanos)))
+        match nanos(duration) {
+            i64::MAX => Tick::NEVER,
+            nanos => Tick(self.0.saturating_add(nanos)),
+        }
     }
 
     /// `duration` earlier.
@@ -64,8 +64,7 @@ impl Tick {
         if self == Tick::NEVER {
             return self;
         }
-        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        Tick(self.0.saturating_sub(nanos))
+        Tick(self.0.saturating_sub(nanos(duration)))
     }
 
     /// The time from `earlier` to here; zero where that is later.
@@ -75,6 +74,19 @@ impl Tick {
     }
 }
 
+/// As many as can be told.
+#[inline]
+fn nanos(duration: Duration) -> i64 {
+    const MOST: u64 = i64::MAX.cast_unsigned() / 1_000_000_000;
+    match duration.as_secs() {
+        seconds if seconds < MOST => {
+            seconds.cast_signed() * 1_000_000_000 + i64::from(duration.subsec_nanos())
+        }
+        _ => i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX),
+    }
+}
+
+#[inline]
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now)

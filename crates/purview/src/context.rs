@@ -125,7 +125,7 @@ impl Context {
     /// error's origin names that line.
     #[track_caller]
     pub fn with_cancel(&self) -> (Context, CancelGuard) {
-        self.child(Plan::new(Kind::Cancel, Location::caller()))
+        CancelGuard::of(self.0.derive_cancel(Location::caller()).map(Context))
     }
 
     /// Derives a child that ends at `at`, or when this context does. An instant that has passed gives a child that is done;

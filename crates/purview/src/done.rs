@@ -182,17 +182,20 @@ impl Future for Done<'_> {
         }
         let waker = task.waker().clone();
         let words = (waker.data(), waker.vtable());
-        // SAFETY: it waits at this node or at none.
-        let outcome = match unsafe { this.node().change(&this.waiter, Who::Task(waker)) } {
-            Ok(old) => {
-                this.task = Some(words);
-                drop(old); // nothing is locked
-                return Poll::Pending;
+        let mut who = Who::Task(waker);
+        if this.task.is_some() {
+            // SAFETY: it waits at this node or at none.
+            match unsafe { this.node().change(&this.waiter, who) } {
+                Ok(old) => {
+                    this.task = Some(words);
+                    drop(old); // nothing is locked
+                    return Poll::Pending;
+                }
+                Err(back) => who = back,
             }
-            // SAFETY: the waiter is in no list, is pinned with this future, and leaves when the future is dropped.
-            Err(who) => unsafe { this.node().enroll(&this.waiter, who) },
-        };
-        match outcome {
+        }
+        // SAFETY: the waiter is in no list, is pinned with this future, and leaves when the future is dropped.
+        match unsafe { this.node().enroll(&this.waiter, who) } {
             Ok(()) => {
                 this.task = Some(words);
                 this.node().watch();

@@ -103,6 +103,7 @@ impl CancelGuard {
 }
 
 impl Drop for CancelGuard {
+    #[inline]
     fn drop(&mut self) {
         if self.armed {
             let context = self.handle.context.as_ref();

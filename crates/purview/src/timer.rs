@@ -22,7 +22,7 @@ pub(crate) mod runner;
 pub(crate) mod wheel;
 
 use std::marker::PhantomPinned;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 use crate::clock::Tick;
@@ -78,7 +78,7 @@ impl Place {
             _ if address == 0 => At::Out,
             SLOT => At::Slot(address >> 2),
             HEAP => At::Heap(address >> 2),
-            _ => At::Behind(Target(self.0)),
+            _ => NonNull::new(self.0.cast_mut()).map_or(At::Out, |entry| At::Behind(Target(entry))),
         }
     }
 }
@@ -99,26 +99,26 @@ impl Entry {
 
 /// An entry, and whose it is: a node's (end it) or an alarm's (wake who sleeps). One word, tagged below.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target(*const Entry);
+pub(crate) struct Target(NonNull<Entry>);
 
 const ALARM: usize = 0b01;
 
 impl Target {
     /// A node's. Its address was exposed when it was made.
     pub(crate) fn node(entry: &Entry) -> Target {
-        Target(entry)
+        Target(NonNull::from(entry))
     }
 
     pub(crate) fn alarm(alarm: &AlarmEntry) -> Target {
-        Target(ptr::from_ref(alarm).cast::<Entry>().map_addr(|address| address | ALARM))
+        Target(NonNull::from(alarm).cast::<Entry>().map_addr(|address| address | ALARM))
     }
 
     fn is_alarm(self) -> bool {
-        self.0.addr() & ALARM != 0
+        self.0.addr().get() & ALARM != 0
     }
 
     fn entry(self) -> *const Entry {
-        self.0.map_addr(|address| address & !ALARM)
+        self.0.as_ptr().map_addr(|address| address & !ALARM)
     }
 
     /// # Safety

@@ -82,7 +82,7 @@ impl Wheel {
         let next = self.slots[index].replace(target);
         if let Some(next) = next {
             // SAFETY: in the wheel, so valid under its lock, which `&mut self` is (T1, T2).
-            unsafe { next.fields(|fields| fields.place = Place(target.0)) };
+            unsafe { next.fields(|fields| fields.place = Place(target.0.as_ptr())) };
         }
         // SAFETY: as above.
         unsafe {

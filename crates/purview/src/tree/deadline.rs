@@ -219,7 +219,14 @@ impl Node {
 
     /// Arms the deadline that binds here and those above it, the uppermost first (I7). Called with no lock held, after
     /// something was registered that has to hear of the end; the caller then looks once more whether it has come.
+    #[inline]
     pub(crate) fn watch(&self) {
+        if self.state().load() == View::AskClock {
+            self.watch_all();
+        }
+    }
+
+    fn watch_all(&self) {
         const NEAR: usize = 8; // as many nested deadlines as are armed without allocating
         let mut near = [None; NEAR];
         let mut far = Vec::new();

@@ -92,19 +92,16 @@ impl Ref {
         Ref::background()
     }
 
-    /// A child with a node of its own, and two handles: the context's and the guard's.
+    /// A child that has a way to be canceled and nothing else, and its two handles: the context's and the guard's.
     #[inline]
-    pub(crate) fn derive(&self, plan: Plan) -> [Ref; 2] {
-        if plan.grace.is_none() && plan.deadline == Tick::NEVER && plan.needs_no_extra() {
-            if let Some(child) = self.derive_plain(plan.kind, plan.place) {
-                return child;
-            }
+    pub(crate) fn derive_cancel(&self, place: &'static Location<'static>) -> [Ref; 2] {
+        match self.derive_plain(Kind::Cancel, place) {
+            Some(child) => child,
+            None => self.derive(Plan::new(Kind::Cancel, place)),
         }
-        self.derive_more(plan)
     }
 
     /// The most frequent case: a child of a node that can end, on the system's clock, without a deadline of its own.
-    #[inline]
     fn derive_plain(&self, kind: Kind, place: &'static Location<'static>) -> Option<[Ref; 2]> {
         let head = self.head();
         let above = head.scope();
@@ -127,7 +124,8 @@ impl Ref {
         Some(child)
     }
 
-    fn derive_more(&self, plan: Plan) -> [Ref; 2] {
+    /// A child with a node of its own, and two handles: the context's and the guard's.
+    pub(crate) fn derive(&self, plan: Plan) -> [Ref; 2] {
         let above = self.scope();
         let clock = above.clock();
         let parts = if clock != Clock::SYSTEM || plan.grace.is_some() || !plan.needs_no_extra() {

@@ -87,6 +87,12 @@ impl Node {
     /// Takes itself out of the lists of those above.
     #[inline]
     pub(super) fn unlink(&self) {
+        if self.listed.load(Ordering::Acquire) != UNLISTED || self.parts == Parts::Full {
+            self.unlink_from_all();
+        }
+    }
+
+    fn unlink_from_all(&self) {
         unlink(self.above(), &self.listed, Node::item(self.this()));
         if self.parts == Parts::Full {
             for (above, link) in self.links_up() {

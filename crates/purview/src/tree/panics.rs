@@ -12,6 +12,7 @@ pub(crate) struct Panics {
 }
 
 impl Panics {
+    #[inline]
     pub(crate) fn new() -> Self {
         Panics { first: None }
     }
@@ -35,7 +36,15 @@ impl Panics {
     }
 
     /// Goes on with the first panic, if there was one. A thread that is unwinding already keeps to its own.
+    #[inline]
     pub(crate) fn resume(self) {
+        if self.first.is_some() {
+            self.resume_it();
+        }
+    }
+
+    #[cold]
+    fn resume_it(self) {
         match self.first {
             Some(payload) if !thread::panicking() => resume_unwind(payload),
             Some(payload) => discard(payload),

@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::panic::Location;
 use std::ptr::NonNull;
 
-use crate::clock::Tick;
+use crate::clock::{Clock, Tick};
 use crate::error::{By, Cause, Error};
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::on_done::Callback;
-use crate::state::{Done, Ended as Outcome, Ending};
+use crate::state::{Done, Ended as Outcome, Ending, View};
 use crate::sync::{Backoff, Locked, Ordering};
 use crate::timer::runner;
 use crate::waiter::{Waiter, Who};
@@ -34,12 +34,25 @@ pub(crate) enum Wake {
 
 /// Ends a node by a call, unless it has ended. Returns when the subtree is marked, and, to who won, when all in it who
 /// waited have been woken (C7). The first panic among those is resumed here (C32).
+#[inline]
 pub(crate) fn cancel(
     context: &Ref,
     by: By,
     cause: Option<Cause>,
     place: &'static Location<'static>,
 ) {
+    // SAFETY: guards and handles are of nodes.
+    let node = unsafe { context.node().as_ref() };
+    if cause.is_none() {
+        if node.is_complete() || (node.parts != Parts::Full && node.cancel_leaf(by, place)) {
+            return;
+        }
+    }
+    cancel_any(context, by, cause, place);
+}
+
+/// Any node, at any time.
+fn cancel_any(context: &Ref, by: By, cause: Option<Cause>, place: &'static Location<'static>) {
     let node = context.scope();
     let mut cause = cause;
     let mut panics = Panics::new();
@@ -48,13 +61,7 @@ pub(crate) fn cancel(
         let now = node.clock().now();
         expire_first(node, now, &mut panics);
         match node.note_call(by, now, &mut cause, place, &proxy) {
-            Noted::Leaf => {
-                node.disarm();
-                if let Some(cause) = cause {
-                    panics.catch(|| drop(cause));
-                }
-                return panics.resume();
-            }
+            Noted::Leaf => node.disarm(),
             Noted::Sweep => sweep(context, Some(&proxy), Wake::Here, &mut panics),
             Noted::Lost => {}
         }
@@ -135,6 +142,39 @@ impl Node {
             }
         }
         Guard::Own(self.lock.lock())
+    }
+
+    /// The most frequent end, as [`note_call`](Self::note_call) has it, without what it need not look at: a child on
+    /// the system's clock that lives and has nobody to tell. False, with nothing done, where it is another case.
+    fn cancel_leaf(&self, by: By, place: &'static Location<'static>) -> bool {
+        let listed = self.listed.load(Ordering::Acquire);
+        if listed == UNLISTED || observer().is_some() {
+            return false;
+        }
+        let Some(above) = self.above() else { return false };
+        let at = Clock::SYSTEM.now();
+        match self.state().load() {
+            View::Live => {}
+            View::AskClock if at < self.deadline() => {}
+            View::AskClock | View::Done(_) => return false,
+        }
+        let mut held = above.hold_shard(usize::from(listed));
+        if self.listed.load(Ordering::Relaxed) == UNLISTED || above.state().done().is_some() {
+            return false;
+        }
+        let own = self.lock.lock(); // D3: who adds dependents sees the end, or is seen
+        if !self.is_leaf() || self.state().done().is_some() {
+            return false;
+        }
+        // SAFETY: listed here, and the lock is held.
+        unsafe { held.list.remove(Node::item(self.this())) };
+        self.listed.store(UNLISTED, Ordering::Relaxed); // published by the state
+        // If a poll was faster, which found the deadline passed, then that is its end; there is nobody to be told of it.
+        let _ = self.note_ending(by, at, &mut None, place, true);
+        drop(own);
+        drop(held);
+        self.disarm();
+        true
     }
 
     /// Notes an end that somebody else will see to.
