@@ -54,6 +54,7 @@ mod error;
 mod guard;
 mod key;
 mod list;
+mod lock;
 #[cfg(all(test, purview_loom))]
 mod models;
 pub mod observe;

@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask loom` runs them. One fact a model, three threads at most, and no user-visible type that is not real: only
 //! locks, atomics and cells are loom's.
+#![expect(unsafe_code, reason = "a model guards a cell by the lock that is modelled")]
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -421,5 +422,115 @@ fn c18_an_unwatched_deadline_and_a_cancel_have_one_winner() {
         assert_eq!(own.kind(), inherited.kind());
         assert_eq!(inherited.kind(), child.err().expect("done").kind());
         drop(guard);
+    });
+}
+
+/// A root whose dependents lie in shards: threads that add to it don't meet.
+fn in_demand() -> (Context, CancelGuard) {
+    let (ctx, guard) = root();
+    ctx.scope().split();
+    (ctx, guard)
+}
+
+#[test]
+fn c8_children_derived_by_two_threads_during_a_cancel_are_never_lost() {
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let parent = ctx.clone();
+        let other = thread::spawn(move || parent.with_cancel());
+        let (canceled, _handle) = (ctx.clone(), guard.handle());
+        let canceler = thread::spawn(move || guard.cancel());
+        let (child, _guard) = ctx.with_cancel();
+        let (other, _other_guard) = other.join().unwrap();
+        canceler.join().unwrap();
+        assert!(child.is_done() && other.is_done());
+        assert_eq!(canceled.statistics().children(), 0);
+    });
+}
+
+#[test]
+fn c29_a_wake_up_is_not_lost_among_shards() {
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let waiting = ctx.clone();
+        let other = thread::spawn(move || {
+            let wakes = Arc::new(Wakes::default());
+            let mut done = Box::pin(waiting.into_done());
+            let ready = poll(done.as_mut(), &wakes);
+            (ready, wakes, done)
+        });
+        let wakes = Arc::new(Wakes::default());
+        let mut done = Box::pin(ctx.done());
+        let ready = poll(done.as_mut(), &wakes);
+        guard.cancel();
+        assert!(!ready && wakes.count() == 1);
+        let (ready, wakes, mut done) = other.join().unwrap();
+        assert!(ready || wakes.count() == 1);
+        assert!(poll(done.as_mut(), &wakes));
+    });
+}
+
+#[test]
+fn c8_a_list_that_is_split_while_it_is_added_to_loses_nobody() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (first, first_guard) = ctx.with_cancel();
+        let parent = ctx.clone();
+        let other = thread::spawn(move || parent.with_cancel());
+        let leaver = thread::spawn(move || drop((first, first_guard)));
+        let (child, _guard) = ctx.with_cancel();
+        let (other, _other_guard) = other.join().unwrap();
+        leaver.join().unwrap();
+        assert_eq!(ctx.statistics().children(), 2);
+        guard.cancel();
+        assert!(child.is_done() && other.is_done());
+    });
+}
+
+#[test]
+fn c7_two_sweeps_that_share_merged_nodes_do_not_wait_for_each_other() {
+    loom::model(|| {
+        let (a, a_guard) = root();
+        let (b, b_guard) = root();
+        let (one, _one_guard) = Context::any_of([&a, &b]);
+        let (two, _two_guard) = Context::any_of([&b, &a]);
+        let (below_one, _guard) = one.with_cancel();
+        let (below_two, _guard) = two.with_cancel();
+        let (seen_one, seen_two) = (below_one.clone(), below_two.clone());
+        let canceler = thread::spawn(move || {
+            a_guard.cancel();
+            assert!(seen_one.is_done() && seen_two.is_done());
+        });
+        b_guard.cancel();
+        assert!(below_one.is_done() && below_two.is_done());
+        canceler.join().unwrap();
+    });
+}
+
+/// Without the waiting, which is nothing but trying again: loom follows every try.
+#[test]
+fn c5_the_byte_lock_lets_one_in_at_a_time() {
+    struct Guarded(crate::lock::ByteLock, crate::sync::UnsafeCell<i32>);
+    // SAFETY: the cell is guarded by the lock, which is what is being shown.
+    unsafe impl Send for Guarded {}
+    // SAFETY: as above.
+    unsafe impl Sync for Guarded {}
+    fn enter(guarded: &Guarded) -> i32 {
+        let Some(_locked) = guarded.0.try_lock() else { return 0 };
+        // SAFETY: the lock is held; loom's cell panics at an access beside another one, or one that is not ordered.
+        guarded.1.with_mut(|it| unsafe { *it += 1 });
+        1
+    }
+    loom::model(|| {
+        let guarded =
+            Arc::new(Guarded(crate::lock::ByteLock::new(), crate::sync::UnsafeCell::new(0)));
+        let shared = Arc::clone(&guarded);
+        let other = thread::spawn(move || enter(&shared) + enter(&shared));
+        let mine = enter(&guarded) + enter(&guarded);
+        let others = other.join().unwrap();
+        // SAFETY: nobody else is left.
+        let all = guarded.1.with(|it| unsafe { *it });
+        assert_eq!(mine + others, all);
+        assert!(mine > 0 || others > 0);
     });
 }

@@ -2,13 +2,6 @@
 //!
 //! The crate's own tests swap these for loom's under `--cfg purview_loom`; everybody else gets std's. The cfg is private
 //! (not the global `cfg(loom)`, which flips other crates too), and loom is a dev-dependency, so no user ever sees it.
-//!
-//! # The small lock
-//! A [`Lock`] is one byte, taken with one read-modify-write and let go with a plain store: half of what a mutex costs that
-//! has to find out, when it is let go, whether anybody sleeps on it. What it guards takes some ten nanoseconds, so who
-//! finds it taken spins for a moment; then lets other threads run, for its holder may be among them; then naps, for its
-//! holder may be one that yielding does not let run (a lower real-time priority). So nobody spins for ever, and nobody has
-//! to be woken. No user code runs under one.
 
 #[cfg(all(test, purview_loom))]
 mod imp {
@@ -60,8 +53,6 @@ mod imp {
     pub(crate) use std::sync::{Mutex, MutexGuard};
     use std::time::Duration;
 
-    use super::Ordering;
-
     /// std's cell with the access methods of loom's, so that a model sees every access.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -82,50 +73,7 @@ mod imp {
         }
     }
 
-    pub(crate) struct Lock(AtomicBool);
-
-    #[must_use]
-    pub(crate) struct Locked<'a>(&'a Lock);
-
-    impl Lock {
-        pub(crate) const fn new() -> Self {
-            Lock(AtomicBool::new(false))
-        }
-
-        /// Acquire; pairs with the Release of whoever let it go last.
-        #[inline]
-        pub(crate) fn lock(&self) -> Locked<'_> {
-            if self.0.swap(true, Ordering::Acquire) {
-                self.wait();
-            }
-            Locked(self)
-        }
-
-        #[inline]
-        pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
-            (!self.0.swap(true, Ordering::Acquire)).then(|| Locked(self))
-        }
-
-        #[cold]
-        fn wait(&self) {
-            let mut backoff = Backoff::new();
-            loop {
-                while self.0.load(Ordering::Relaxed) {
-                    backoff.snooze();
-                }
-                if !self.0.swap(true, Ordering::Acquire) {
-                    return;
-                }
-            }
-        }
-    }
-
-    impl Drop for Locked<'_> {
-        #[inline]
-        fn drop(&mut self) {
-            self.0.0.store(false, Ordering::Release);
-        }
-    }
+    pub(crate) use crate::lock::{ByteLock as Lock, Locked};
 
     /// Waiting for another thread that is about to be done: spins, then yields, then naps.
     pub(crate) struct Backoff(u32);

@@ -163,6 +163,13 @@ impl Node {
         Some(lock)
     }
 
+    /// As if it had been in demand.
+    #[cfg(all(test, purview_loom))]
+    pub(crate) fn split(&self) {
+        let _lock = self.lock.lock();
+        self.dependents.split();
+    }
+
     /// How many lists there are now: one, or one a shard.
     pub(super) fn lists(&self) -> usize {
         if self.dependents.shards().is_some() { SHARDS } else { 1 }

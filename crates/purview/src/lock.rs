@@ -1,0 +1,57 @@
+//! The small lock: one byte, taken with one read-modify-write and let go with a plain store, which is half of what a mutex
+//! costs that has to find out, when it is let go, whether anybody sleeps on it.
+//!
+//! What it guards takes some ten nanoseconds, so who finds it taken spins for a moment; then lets other threads run, for its
+//! holder may be among them; then naps, for its holder may be one that yielding does not let run (a lower real-time
+//! priority). So nobody spins for ever, and nobody has to be woken. No user code runs under one.
+//!
+//! In the models of the tree loom's own mutex stands in for it, which explores who comes next without spinning; the byte has
+//! a model of its own.
+
+use crate::sync::{AtomicBool, Backoff, Ordering};
+
+pub(crate) struct ByteLock(AtomicBool);
+
+#[must_use]
+pub(crate) struct Locked<'a>(&'a ByteLock);
+
+impl ByteLock {
+    #[cfg(not(all(test, purview_loom)))]
+    pub(crate) const fn new() -> Self {
+        ByteLock(AtomicBool::new(false))
+    }
+
+    #[cfg(all(test, purview_loom))]
+    pub(crate) fn new() -> Self {
+        ByteLock(AtomicBool::new(false))
+    }
+
+    /// Acquire; pairs with the Release of whoever let it go last.
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        if self.0.swap(true, Ordering::Acquire) {
+            self.wait();
+        }
+        Locked(self)
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
+        (!self.0.swap(true, Ordering::Acquire)).then(|| Locked(self))
+    }
+
+    #[cold]
+    fn wait(&self) {
+        let mut backoff = Backoff::new();
+        while self.0.swap(true, Ordering::Acquire) {
+            backoff.snooze();
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
