@@ -1,9 +1,15 @@
 //! Looking at contexts from outside: ids, counts, and an observer that hears of every context in the process.
 //!
-//! Where nobody observes, all it costs is one relaxed load of a word that never changes, at a derive, an end and a drop;
-//! a poll costs nothing. An observer is called with no lock held, on whatever thread the thing happens, so it may call
-//! anything of ours; a snapshot of the live tree is a collector's business: it hears of each context, with its parent, when
-//! it is derived, and of each end and each drop, and keeps what it wants to show.
+//! Where nobody observes, all it costs is one load of a word that never changes, at a derive, an end and a drop; a poll costs
+//! nothing. An observer is called with no lock held, on whatever thread the thing happens, so it may call anything of ours.
+//!
+//! # How a snapshot of the live tree fits
+//! Nothing here keeps a list of all contexts: that would be one more shared line in every derive. Two ways are open, both
+//! without a cost when nobody looks. An observer hears of each context, with its parent, when it is derived, and of each end
+//! and each drop, and keeps what it wants to show. And whoever has a context can have its subtree walked: every node is in its
+//! parent's list, and `for_each` (see `dependents.rs`), which counts for [`Statistics`], walks such a list in batches, under its
+//! lock, with a cursor that keeps the place meanwhile; a handle for each child, taken under that lock, leads further down.
+//! Where an end has to be told of, the short way of a leaf's cancel is not taken: that is the word that is looked at.
 
 use std::cell::Cell;
 use std::fmt;

@@ -13,38 +13,57 @@
 //! ```
 //!
 //! # Invariants
-//! - **I1** A node that is listed in another one's children takes itself out, under that one's lock, before its memory
-//!   goes. So a pointer in a list is valid under the lock, though its node may be dying (strong count zero).
-//! - **I2** A node is listed only while it and its parent are live, or while the sweep that ended the parent is on its
-//!   way. Who links looks at the parent's state under the parent's lock; who ends a node sets the state first and
-//!   takes the lock afterwards: the child is seen by the sweep, or sees the end (C8).
-//! - **I3** The same for waiters: linked under the node's lock while it is live, taken out under it after it is done.
-//!   That makes lost wake-ups impossible without a fence: lock, look, link against set, lock, look.
+//! - **I1** A node that is listed takes itself out, under the lock of that list, before its memory goes. So what is in a list is
+//!   valid under its lock, though it may be dying. That it is out (`listed`) is the last thing that is written to it by
+//!   somebody who has no count of it.
+//! - **I2** A node is listed only while it and its parent are live, or until the sweep that ends it comes by. Who links looks at
+//!   the parent's state under the lock of the list it links into; who ends a node sets the state first and takes the lock of
+//!   each list afterwards: the child is seen by the sweep, or sees the end (C8).
+//! - **I3** The same for waiters. That makes lost wake-ups impossible without a fence: lock, look, link against set, lock, look.
 //! - **I4** The origin of an end is the node itself or an ancestor, so a done word needs no count on it: the strong
 //!   pointers up keep it. Errors outlive trees, and have a count of their own: of the node's memory, not of the node.
-//! - **I5** Facts of an end (`Ended`) are written once, under the node's lock, before the state says so.
-//! - **I6** Who sets `claimed` in a done word sweeps that node's subtree, and alone uses its `work` pointer.
+//! - **I5** A live node ends under the lock that guards its end: that of the list it is in, or its own. Only a poll that finds a
+//!   deadline passed needs none; it competes for the state word. Facts of an end are written before the state says so.
+//! - **I6** Who sets `claimed` in a done word sweeps that node's subtree, and alone uses its link, which is out of its list.
 //! - **I7** A node whose deadline is armed has all deadlines above it armed. So "asks the clock" is handed down: of two
 //!   nodes on one path the lower one never waits for a timer while the upper one is told by the clock.
 //!
 //! # Locks
-//! Each node has one small lock, around its two lists. No thread holds two locks of ours at once (the driver's thread and
-//! fork handlers take the timer's, then the runner's), no lock is held across a subtree (C14: long lists are walked in
-//! batches, a cursor keeps the place), and nothing of the user's runs under one (C31): no waker's clone, wake or drop, no
-//! callback, no drop of a value or a cause.
+//! Each node has one [small lock](crate::lock); where threads collide on it there are several, one a [shard](dependents). One may be
+//! taken under another only downwards: a child's own under that of its parent's list. No lock is held across a subtree (C14:
+//! long lists are walked in batches), and nothing of the user's runs under one (C31): no waker's clone, wake or drop, no
+//! callback, no drop of a value or a cause. The timer's lock is taken with none of these held.
 //!
 //! # An end, step by step
-//! 1. *Note it*: facts, then the state word. From here on every observer of the node says done.
-//! 2. *Mark* the subtree, parent before child. Nodes are chained through `work`, so a leaf's cancel allocates nothing and
-//!    a million levels take no stack. Nobody waits for anybody: a node that somebody else is sweeping is not waited for but
-//!    [helped](sweep), so that whoever returns from `cancel` leaves nothing live behind (C7).
-//! 3. *Wake*: in derivation order, all locks released, each panic caught (C9, C32).
+//! 1. [*Note it*](note): facts, then the state word. From here on every observer of the node says done. A leaf that nobody waits for
+//!    is through: that is nearly every end there is, and takes two locks.
+//! 2. [*Mark*](sweep) the subtree, parent before child. Children are taken out of their parent's list; those that have somebody to
+//!    tell are chained through the link that has become free, so nothing is allocated and a million levels take no stack. A leaf
+//!    among them is ended in passing.
+//! 3. [*Wake*](wake): in derivation order, all locks released, each panic caught (C9, C32).
 //!
-//! It is tempting to take nodes out of their parents' lists while marking. But then a second caller of `cancel` cannot find
-//! what is still to be marked, and would have to wait for the first one, who may be in the middle of user code.
+//! Somebody else may be marking a part of the subtree, or all of it. He is waited for, in the order of numbers, so that whoever
+//! returns from `cancel` leaves nothing live behind (C7); he runs no user code before he is through, so the wait is short. A node
+//! that is ended by a call leaves its parent's list at once, since its facts lie where its link was; if it has dependents, a
+//! proxy on the caller's stack stands there until they are marked.
+//!
+//! # How children are linked, and why so
+//! Measured by `cargo xtask bench --rows P1,P2,P3`, ns (median of the rounds) on the machine of BENCHMARKS.md:
+//!
+//! | children are linked | P1 | P2, two threads | P3 | P3, two threads |
+//! |---|---:|---:|---:|---:|
+@TABLE@
+//! | tokio-util, in the same runs | @TOKIO@ |
+//!
+//! Linking late (a child that nobody waits for looks up at its parent when it is polled) saves the lock, but not the count of the
+//! parent, which is the dearer of the two where threads meet; and a poll is two loads, or as many as there are levels. A poll is
+//! what contexts do most, so it has to be one (P4). It was measured as a prototype only: 17 ns to derive, cancel and drop where the
+//! linked one took 29, but 91 ns a poll a hundred levels deep.
+//!
+//! So: at once, into one list under a lock of one byte, as long as nobody meets there; from then on into shards.
 //!
 //! # Deadlines
-//! A node whose own deadline binds is its own `owner`; others point at the nearest ancestor's that does. Until somebody
+//! A node whose own deadline binds is its own owner; others point at the nearest ancestor's that does. Until somebody
 //! waits, no timer is set, and polls ask the clock. See [`deadline`].
 //!
 //! # What it is not
@@ -54,13 +73,17 @@ mod chain;
 mod deadline;
 mod dependents;
 mod derive;
+mod facts;
 mod handle;
 mod merge;
 mod node;
+mod note;
 mod panics;
+mod parts;
 mod reclaim;
 mod sweep;
 mod wait;
+mod wake;
 
 pub(crate) use derive::{Plan, manual_root};
 pub(crate) use handle::Ref;
@@ -68,7 +91,8 @@ pub(crate) use merge::any_of;
 pub(crate) use node::{Head, Kind, Node};
 pub(crate) use panics::Panics;
 pub(crate) use reclaim::Dead;
-pub(crate) use sweep::{Wake, cancel, expire};
+pub(crate) use wake::Wake;
+pub(crate) use note::{cancel, expire};
 
 use handle::count_up;
 

@@ -1,7 +1,7 @@
 //! The one thread that serves the system clock's deadlines.
 //!
 //! It starts with the first deadline that somebody waits for, sleeps until the earliest one, and ends with the process.
-//! Where no thread can be started (the system is out of them), deadlines stay in the heap and each one that is added
+//! Where no thread can be started (the system is out of them), deadlines stay in the wheel and each one that is added
 //! tries again. After a fork the child has no such thread; the next deadline that is waited for there starts one.
 #![cfg_attr(unix, expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork"))]
 

@@ -24,7 +24,7 @@ use crate::state::{Done, Ending, View};
 use crate::sync::{Ordering, fence};
 use crate::timer::Timers;
 
-use super::node::{Bound, Merged, Parts};
+use super::parts::{Bound, Merged, Parts};
 use super::{Node, Ref};
 
 impl Node {

@@ -16,7 +16,8 @@ use crate::list::{Head, Item, Link, Tag};
 use crate::sync::{AtomicPtr, AtomicU8, Lock, Locked, Ordering};
 
 use super::Node;
-use super::node::{Role, Stand, UNLISTED};
+use super::node::UNLISTED;
+use super::parts::{Role, Stand};
 use crate::observe::thread_number;
 
 /// Lists of a node that is in demand. A power of two.

@@ -15,7 +15,8 @@ use crate::state::{Ended, Ending, State, View};
 use crate::sync::{AtomicU32, Ordering};
 use crate::value::{Own, Typed};
 
-use super::node::{Bound, Extra, Layer, Parts};
+use super::node::Layer;
+use super::parts::{Bound, Extra, Parts};
 use super::{Head, Kind, Node, Panics, Ref, Wake, expire};
 
 /// The static roots lie like any node: with four free bits below the address.

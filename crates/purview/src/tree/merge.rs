@@ -9,7 +9,8 @@ use crate::observe::ContextId;
 use crate::sync::{AtomicU8, Ordering};
 use crate::value::{Boxed, Own, ValueRef};
 
-use super::node::{Extra, Merged, Parts, UNLISTED};
+use super::node::UNLISTED;
+use super::parts::{Extra, Merged, Parts};
 use super::{Kind, Node, Plan, Ref};
 
 /// A child of several parents (C28). It waits for them: their deadlines are armed from here on.

@@ -9,7 +9,8 @@ use crate::state::Done;
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::value;
 
-use super::node::{Parts, UNCOUNTED};
+use super::node::UNCOUNTED;
+use super::parts::Parts;
 use super::{Head, Node, Panics};
 
 /// A context whose last handle is gone. To be reclaimed where it is allowed to run the user's code.

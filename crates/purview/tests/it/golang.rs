@@ -448,7 +448,7 @@ fn a_tree_whose_nodes_are_all_canceled_at_once_ends_and_nobody_hangs() {
     });
 }
 
-/// Not in Go's suite: what a second caller of `cancel` may rely on. In Go it waits for a mutex; here it helps (C7).
+/// Not in Go's suite: what a second caller of `cancel` may rely on. In Go it waits for a mutex; here for the marking only (C7).
 #[test]
 fn whoever_returns_from_a_cancel_first_or_not_finds_all_below_done() {
     in_time("canceling one context from two threads", || {

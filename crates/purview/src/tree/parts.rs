@@ -1,0 +1,282 @@
+//! What some nodes have besides, behind them in the same allocation; and that allocation.
+#![expect(unsafe_code, reason = "one allocation holds a node and what it needs besides")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::clock::{Clock, Manual, Tick};
+use crate::error::Cause;
+use crate::list::Link;
+use crate::state::Ending;
+use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, fence};
+use crate::timer::{Entry, Target};
+
+use super::{Node, Ref, count_up};
+
+/// What a node has behind it. More of the later means that there are the earlier, too.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Parts {
+    Plain,
+    Timed,
+    Full,
+}
+
+/// A node with a deadline of its own.
+#[repr(C)]
+pub(super) struct Timed {
+    node: Node,
+    entry: Entry,
+}
+
+/// A node with everything.
+#[repr(C)]
+pub(super) struct Full {
+    timed: Timed,
+    extra: Extra,
+}
+
+/// What few nodes need.
+pub(super) struct Extra {
+    pub(super) clock: Clock,
+    /// Its own deadline, as given. Matters only where this node is its own owner.
+    pub(super) fixed: Tick,
+    /// For a grace: when it runs out, as far as is known. Only ever lowered, under the timer's lock.
+    pub(super) graced: AtomicI64,
+    /// For a grace: how long.
+    pub(super) grace: Option<std::time::Duration>,
+    /// For an end by `GraceOver`: the parent's [`Ending`], as a word. Set once, before the state; counted in its `memory`.
+    pub(super) root: AtomicPtr<Node>,
+    /// The parents of a merged context, in order. Moved out when the context is reclaimed, as is `manual`: by reading,
+    /// since an error may be looking at the node.
+    pub(super) merged: ManuallyDrop<Option<Box<[Merged]>>>,
+    /// Lives as long as the memory: errors borrow it.
+    pub(super) deadline_cause: Option<Cause>,
+    pub(super) name: Option<&'static str>,
+    /// The values that this node itself owns, which are the first so many of `head.values`.
+    pub(super) own_values: usize,
+    /// A root on a manual clock keeps it.
+    pub(super) manual: ManuallyDrop<Option<Arc<Manual>>>,
+}
+
+impl Extra {
+    pub(super) fn new(clock: Clock) -> Extra {
+        Extra {
+            clock,
+            fixed: Tick::NEVER,
+            graced: AtomicI64::new(Tick::NEVER.nanos()),
+            grace: None,
+            root: AtomicPtr::new(std::ptr::null_mut()),
+            merged: ManuallyDrop::new(None),
+            deadline_cause: None,
+            name: None,
+            own_values: 0,
+            manual: ManuallyDrop::new(None),
+        }
+    }
+}
+
+/// One parent of a merged context. Lies in a box of that one's.
+#[repr(C)]
+pub(super) struct Merged {
+    pub(super) link: Link,
+    pub(super) listed: AtomicU8,
+    pub(super) node: NonNull<Node>,
+    pub(super) parent: Option<Ref>,
+}
+
+/// Something on a stack that is listed for a while.
+#[repr(C)]
+pub(super) struct Stand {
+    pub(super) link: Link,
+    pub(super) role: Role,
+    /// The list it is in. Written under that one's lock, as is whether a sweep came by.
+    pub(super) listed: AtomicU8,
+    pub(super) passed: AtomicU8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A walk's place, while the lock is let go.
+    Cursor,
+    /// A child that has ended and whose subtree is being marked.
+    Proxy,
+}
+
+/// The nearest node, this one or above, whose deadline binds at a node. Lowered when a grace begins above.
+///
+/// As a word: 0, none; odd, this node's own, and what is above the lowest bit is the tick; else, the address of one above.
+#[derive(Clone, Copy)]
+pub(super) enum Bound {
+    None,
+    Own(Tick),
+    Above(NonNull<Node>),
+}
+
+impl Bound {
+    /// Whether a tick fits above the lowest bit: 146 years to either side. Others are kept by a [`Full`] node.
+    pub(super) fn fits(at: Tick) -> bool {
+        at.nanos() << 1 >> 1 == at.nanos()
+    }
+
+    pub(super) fn word(self) -> u64 {
+        match self {
+            Bound::None => 0,
+            Bound::Own(at) => (at.nanos() << 1 | 1).cast_unsigned(),
+            Bound::Above(owner) => owner.as_ptr().expose_provenance() as u64,
+        }
+    }
+
+    pub(super) fn from_word(word: u64) -> Bound {
+        if word & 1 == 1 {
+            return Bound::Own(Tick::from_nanos(word.cast_signed() >> 1));
+        }
+        let address = usize::try_from(word).unwrap_or(0);
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+            .map_or(Bound::None, Bound::Above)
+    }
+}
+
+impl Node {
+    #[inline]
+    fn layout(parts: Parts) -> Layout {
+        let size = match parts {
+            Parts::Plain => size_of::<Node>(),
+            Parts::Timed => size_of::<Timed>(),
+            Parts::Full => size_of::<Full>(),
+        };
+        // SAFETY: a power of two, and far from the end of what can be addressed. The state word needs four free bits below
+        // a node's address; the types themselves are not aligned so, since their size would be rounded up.
+        unsafe { Layout::from_size_align_unchecked(size, Node::ALIGN) }
+    }
+
+    pub(crate) const ALIGN: usize = if align_of::<Full>() > 16 { align_of::<Full>() } else { 16 };
+
+    /// Puts a node on the heap, with one handle.
+    #[inline]
+    pub(super) fn place(node: Node, extra: impl FnOnce() -> Extra) -> NonNull<Node> {
+        let layout = Node::layout(node.parts);
+        let parts = node.parts;
+        // SAFETY: not of size zero.
+        let place = unsafe { alloc(layout) }.cast::<Node>();
+        let Some(new) = NonNull::new(place) else { handle_alloc_error(layout) };
+        let _ = place.expose_provenance();
+        // SAFETY: allocated for it.
+        unsafe { new.write(node) };
+        if parts >= Parts::Timed {
+            // SAFETY: allocated with room for it.
+            let entry = unsafe { &raw mut (*place.cast::<Timed>()).entry };
+            // SAFETY: as above.
+            unsafe { entry.write(Entry::new()) };
+        }
+        if parts == Parts::Full {
+            // SAFETY: as above.
+            let place = unsafe { &raw mut (*place.cast::<Full>()).extra };
+            // SAFETY: as above.
+            unsafe { place.write(extra()) };
+        }
+        new
+    }
+
+    /// Gives a merged node its parents.
+    ///
+    /// # Safety
+    /// The node is full, and nobody else's yet.
+    pub(super) unsafe fn set_merged(node: NonNull<Node>, links: Box<[Merged]>) {
+        let whole: *mut Full = std::ptr::with_exposed_provenance_mut(node.as_ptr().addr());
+        // SAFETY: by the contract.
+        unsafe { (*whole).extra.merged = ManuallyDrop::new(Some(links)) };
+    }
+
+    /// This node's address, good for its further parts.
+    #[inline]
+    fn whole<T>(&self) -> *const T {
+        std::ptr::with_exposed_provenance(std::ptr::from_ref(self).addr())
+    }
+
+    /// Its entry in the timer, where it has one.
+    #[inline]
+    pub(super) fn timer(&self) -> Option<Target> {
+        // SAFETY: it is there, and lives as long as the node; the pointer is good for all of the allocation.
+        let entry =
+            (self.parts >= Parts::Timed).then(|| unsafe { &(*self.whole::<Timed>()).entry });
+        entry.map(Target::node)
+    }
+
+    #[inline]
+    pub(super) fn extra(&self) -> Option<&Extra> {
+        // SAFETY: as above.
+        (self.parts == Parts::Full).then(|| unsafe { &(*self.whole::<Full>()).extra })
+    }
+
+    /// The node of a timer's entry.
+    ///
+    /// # Safety
+    /// The entry is a node's.
+    pub(crate) unsafe fn of_entry(entry: *const Entry) -> NonNull<Node> {
+        let address = entry.addr() - std::mem::offset_of!(Timed, entry);
+        // SAFETY: an address within an allocation is not null.
+        unsafe { NonNull::new_unchecked(std::ptr::with_exposed_provenance_mut(address)) }
+    }
+
+    /// One more error points here.
+    pub(crate) fn keep_memory(&self) {
+        count_up(&self.head.memory);
+    }
+
+    /// One fewer; the last one frees the memory, and drops the causes that lie in it.
+    ///
+    /// # Safety
+    /// `node` came from a heap allocation, and the caller gives up a count of its memory.
+    #[inline]
+    pub(crate) unsafe fn release_memory(node: NonNull<Node>) {
+        // SAFETY: the count that is given up keeps it so far.
+        let memory = unsafe { &node.as_ref().head.memory };
+        // As for an `Arc` that is unique: whoever has the one count there is has it for himself.
+        if memory.load(Ordering::Acquire) != 1 {
+            if memory.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
+        }
+        // SAFETY: the last count: nobody else can reach it.
+        unsafe { Node::free(node) };
+    }
+
+    unsafe fn free(node: NonNull<Node>) {
+        // SAFETY: nobody else can reach it.
+        let this = unsafe { node.as_ref() };
+        let parts = this.parts;
+        // Dropped last, when the memory has been given back: it is the user's.
+        let mut reason = None;
+        if let Some(done) = this.state().done() {
+            let ending = done.ending();
+            if ending.origin() == node && ending.by().is_call() {
+                // SAFETY: noted by the call that ended it, and nobody looks any more.
+                reason = unsafe { this.take_cause() };
+            }
+        }
+        let root = this.extra().and_then(|extra| {
+            NonNull::new(extra.root.load(Ordering::Relaxed)).map(Ending::from_word)
+        });
+        let mut deadline_cause = None;
+        let whole: *mut Full = std::ptr::with_exposed_provenance_mut(node.as_ptr().addr());
+        if parts == Parts::Full {
+            // SAFETY: it has one; moved out here, and nothing else in it is to be dropped.
+            let extra = unsafe { std::ptr::read(&raw const (*whole).extra) };
+            deadline_cause = extra.deadline_cause;
+        }
+        // SAFETY: nobody can reach it; shards are freed with it.
+        unsafe { std::ptr::drop_in_place(node.as_ptr()) };
+        // SAFETY: allocated by `place` with this layout.
+        unsafe { dealloc(whole.cast(), Node::layout(parts)) };
+        if let Some(root) = root {
+            // A root is never an end by grace itself, so this goes one level deep.
+            // SAFETY: the count was taken when `root` was set.
+            unsafe { Node::release_memory(root.origin()) };
+        }
+        drop(deadline_cause);
+        drop(reason);
+    }
+}
