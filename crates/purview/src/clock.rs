@@ -77,10 +77,10 @@ impl Tick {
 /// As many as can be told.
 #[inline]
 fn nanos(duration: Duration) -> i64 {
-    const MOST: u64 = i64::MAX.cast_unsigned() / 1_000_000_000;
+    const MOST: u64 = (i64::MAX / 1_000_000_000) as u64;
     match duration.as_secs() {
         seconds if seconds < MOST => {
-            seconds.cast_signed() * 1_000_000_000 + i64::from(duration.subsec_nanos())
+            seconds as i64 * 1_000_000_000 + i64::from(duration.subsec_nanos())
         }
         _ => i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX),
     }

@@ -60,7 +60,7 @@ impl Link {
     /// It is in no list and its owner has it for itself (L3).
     pub(crate) unsafe fn keep(&self, number: i64, pointer: *const ()) {
         // SAFETY: by the contract.
-        self.0.with_mut(|words| unsafe { (*words).kept = (number, pointer) });
+        self.0.with_mut(|words| unsafe { words.write(Words { kept: (number, pointer) }) });
     }
 
     /// What was [kept](Self::keep).
@@ -69,7 +69,9 @@ impl Link {
     /// Something was, and nobody writes meanwhile.
     pub(crate) unsafe fn kept(&self) -> (i64, *const ()) {
         // SAFETY: by the contract.
-        self.0.with(|words| unsafe { (*words).kept })
+        let words = self.0.with(|words| unsafe { *words });
+        // SAFETY: that is what was written last.
+        unsafe { words.kept }
     }
 }
 
@@ -137,7 +139,9 @@ impl Item {
         // SAFETY: the caller says that it is valid.
         let link = unsafe { &*self.link() };
         // SAFETY: and that its list's lock is held, or the link is the caller's alone (L1).
-        link.0.with_mut(|words| access(unsafe { &mut (*words).ends }))
+        let access = |words: &mut Words| access(unsafe { &mut words.ends });
+        // SAFETY: as above.
+        link.0.with_mut(|words| access(unsafe { &mut *words }))
     }
 
     /// Its successor; of the last, the first.

@@ -534,3 +534,17 @@ fn c5_the_byte_lock_lets_one_in_at_a_time() {
         assert!(mine > 0 || others > 0);
     });
 }
+
+#[test]
+fn c13_a_parent_that_only_its_shards_keep_goes_with_the_last_child() {
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let (other, parent) = (ctx.clone(), guard.disarm());
+        let theirs = thread::spawn(move || drop((other.with_cancel(), other)));
+        let mine = ctx.with_cancel();
+        drop((ctx, parent)); // loom tells of what is not freed
+        assert!(!mine.0.is_done());
+        drop(mine);
+        theirs.join().unwrap();
+    });
+}

@@ -176,7 +176,9 @@ impl Callback {
             // SAFETY: made for this type.
             let coded = unsafe { callback.cast::<Coded<F>>().as_ref() };
             // SAFETY: the caller is the only one to run it, once.
-            let code = unsafe { ManuallyDrop::take(&mut *coded.code.get()) };
+            let code = unsafe { &mut *coded.code.get() };
+            // SAFETY: as above.
+            let code = unsafe { ManuallyDrop::take(code) };
             if let Some(error) = error {
                 code(error);
             }

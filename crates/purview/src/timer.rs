@@ -220,8 +220,8 @@ impl Timers<'_> {
     /// The entry stays where it is until it is out (T2).
     pub(crate) unsafe fn insert(&mut self, target: Target) {
         self.remove(target);
-        // SAFETY: by the contract.
         match self {
+            // SAFETY: by the contract.
             Timers::Wheel(wheel) => unsafe { wheel.insert(target) },
             // SAFETY: as above.
             Timers::Heap(heap) => unsafe { heap.insert(target) },

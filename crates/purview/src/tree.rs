@@ -52,7 +52,7 @@
 //!
 //! | children are linked | P1 | P2, two threads | P3 | P3, two threads |
 //! |---|---:|---:|---:|---:|
-@TABLE@
+//! TABLE
 //! | tokio-util, in the same runs | @TOKIO@ |
 //!
 //! Linking late (a child that nobody waits for looks up at its parent when it is polled) saves the lock, but not the count of the
@@ -89,10 +89,10 @@ pub(crate) use derive::{Plan, manual_root};
 pub(crate) use handle::Ref;
 pub(crate) use merge::any_of;
 pub(crate) use node::{Head, Kind, Node};
+pub(crate) use note::{cancel, expire};
 pub(crate) use panics::Panics;
 pub(crate) use reclaim::Dead;
 pub(crate) use wake::Wake;
-pub(crate) use note::{cancel, expire};
 
 use handle::count_up;
 

@@ -251,11 +251,9 @@ pub(crate) mod tests {
                     while let Some(due) = wheel.pop(Tick::from_nanos(now)) {
                         let (at, _) = model.pop_first().expect("one that is due");
                         assert!(at <= now, "early");
-                        due.map(|due| {
-                            if let Due::Alarm(waker) = due {
-                                waker.wake()
-                            }
-                        });
+                        if let Some(Due::Alarm(waker)) = due {
+                            waker.wake();
+                        }
                         fired += 1;
                         assert_eq!(count.0.load(Ordering::Relaxed), fired);
                     }

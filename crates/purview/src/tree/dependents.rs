@@ -13,11 +13,11 @@
 #![expect(unsafe_code, reason = "the word is a pointer to a list's first or to shards")]
 
 use crate::list::{Head, Item, Link, Tag};
-use crate::sync::{AtomicPtr, AtomicU8, Lock, Locked, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, Ordering};
 
-use super::Node;
 use super::node::UNLISTED;
 use super::parts::{Role, Stand};
+use super::{Node, count_up};
 use crate::observe::thread_number;
 
 /// Lists of a node that is in demand. A power of two.
@@ -33,6 +33,11 @@ pub(crate) struct Dependents(AtomicPtr<Link>);
 struct Shard {
     lock: Lock,
     head: AtomicPtr<Link>,
+    /// Children that keep the node through this shard, and not by a count each (see `reclaim.rs`). Under the lock, as the
+    /// next.
+    kept: AtomicU32,
+    /// Whether the node's handles are gone, and the shard has a count of it in their stead until `kept` is 0.
+    orphaned: AtomicBool,
 }
 
 struct Shards([Shard; SHARDS]);
@@ -68,6 +73,8 @@ impl Dependents {
         let shards = Box::new(Shards(std::array::from_fn(|_| Shard {
             lock: Lock::new(),
             head: AtomicPtr::new(std::ptr::null_mut()),
+            kept: AtomicU32::new(0),
+            orphaned: AtomicBool::new(false),
         })));
         shards.0[0].head.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
         let word = Box::into_raw(shards).cast::<Link>();
@@ -91,6 +98,7 @@ pub(super) struct Held<'a> {
     pub(super) list: Head,
     pub(super) shard: u8,
     word: &'a AtomicPtr<Link>,
+    of: Option<&'a Shard>,
     _lock: Locked<'a>,
 }
 
@@ -103,9 +111,35 @@ impl Drop for Held<'_> {
 
 impl<'a> Held<'a> {
     #[inline]
-    fn new(word: &'a AtomicPtr<Link>, shard: usize, lock: Locked<'a>) -> Self {
+    fn new(word: &'a AtomicPtr<Link>, lock: Locked<'a>) -> Self {
         let list = Head(Item::from_word(word.load(Ordering::Relaxed)));
-        Held { list, shard: shard as u8, word, _lock: lock }
+        Held { list, shard: 0, word, of: None, _lock: lock }
+    }
+
+    /// Has the shard, if it is one, keep the node for one more child.
+    #[inline]
+    pub(super) fn keep(&self) -> bool {
+        let Some(shard) = self.of else { return false };
+        shard.kept.store(shard.kept.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        true
+    }
+
+    /// For one fewer. True if that was the last of an orphaned shard, whose count is the caller's now.
+    fn give_up(&self) -> bool {
+        let Some(shard) = self.of else { return false };
+        let kept = shard.kept.load(Ordering::Relaxed) - 1;
+        shard.kept.store(kept, Ordering::Relaxed);
+        let last = kept == 0 && shard.orphaned.load(Ordering::Relaxed);
+        if last {
+            shard.orphaned.store(false, Ordering::Relaxed);
+        }
+        last
+    }
+
+    /// Has the shard take a count of the node, if it keeps it for anybody.
+    fn orphan(&self) -> bool {
+        let keeps = self.of.filter(|shard| shard.kept.load(Ordering::Relaxed) > 0);
+        keeps.is_some_and(|shard| !shard.orphaned.swap(true, Ordering::Relaxed))
     }
 }
 
@@ -134,7 +168,12 @@ impl Node {
             }
         }
         match self.dependents.shards() {
-            Some(shards) => Held::new(&shards[shard].head, shard, shards[shard].lock.lock()),
+            Some(shards) => {
+                let of = &shards[shard];
+                let lock = of.lock.lock();
+                let list = Head(Item::from_word(of.head.load(Ordering::Relaxed)));
+                Held { list, shard: shard as u8, word: &of.head, of: Some(of), _lock: lock }
+            }
             None => self.hold_shard(shard), // not so: it is split for good
         }
     }
@@ -145,7 +184,28 @@ impl Node {
         if self.dependents.0.load(Ordering::Relaxed).addr() & IN_SHARDS != 0 {
             return None;
         }
-        Some(Held::new(&self.dependents.0, 0, lock))
+        Some(Held::new(&self.dependents.0, lock))
+    }
+
+    /// Of a node whose last handle is about to go: has each shard that keeps it for a child take a count. True if any has.
+    pub(super) fn orphan(&self) -> bool {
+        if self.dependents.shards().is_none() {
+            return false;
+        }
+        let mut any = false;
+        for shard in 0..SHARDS {
+            let held = self.hold_shard(shard);
+            if held.orphan() {
+                count_up(&self.head.strong);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// A child that was kept by a shard is gone. True if the shard's count of this node is the caller's now.
+    pub(super) fn give_up(&self, shard: u8) -> bool {
+        self.hold_shard(usize::from(shard)).give_up()
     }
 
     /// The lock was taken: waits for it, and notes that; None, if there are shards now.

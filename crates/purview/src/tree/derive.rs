@@ -15,9 +15,9 @@ use crate::state::{Ended, Ending, State, View};
 use crate::sync::{AtomicU32, Ordering};
 use crate::value::{Own, Typed};
 
-use super::node::Layer;
+use super::node::{Layer, UNLISTED};
 use super::parts::{Bound, Extra, Parts};
-use super::{Head, Kind, Node, Panics, Ref, Wake, expire};
+use super::{Head, Kind, Node, Panics, Ref, Wake, count_up, expire};
 
 /// The static roots lie like any node: with four free bits below the address.
 #[cfg(not(all(test, purview_loom)))]
@@ -110,7 +110,7 @@ impl Ref {
             return None;
         }
         let mut node = Node::new(kind, Parts::Plain, ContextId::next(), place, 2);
-        node.head.parent = Some(self.clone().into_raw());
+        node.head.parent = Some(self.0); // counted below
         node.head.values = head.values;
         let node = Node::place(node, || Extra::new(Clock::SYSTEM));
         let child = [Ref(node.cast()), Ref(node.cast())];
@@ -121,6 +121,7 @@ impl Ref {
                 node.be_born_done(done.ending());
             }
         }
+        node.keep_parent(self);
         child[0].announce(self, node.state().done().is_some());
         Some(child)
     }
@@ -140,7 +141,7 @@ impl Ref {
         };
         let (fixed, grace) = (plan.deadline, plan.grace);
         let mut node = Node::new(plan.kind, parts, ContextId::next(), plan.place, 2);
-        node.head.parent = Some(self.clone().into_raw());
+        node.head.parent = Some(self.0); // counted below
         let own_values = plan.values.len();
         node.head.values = plan.values.link(self.head().values);
         let node = Node::place(node, || Extra {
@@ -162,6 +163,7 @@ impl Ref {
             (Tick::NEVER, above.state().done().map(|done| done.ending()))
         };
         let born_done = node.begin(above, ended, fixed, now);
+        node.keep_parent(self);
         child[0].announce(self, born_done);
         if clock.is_manual() && node.is_owner() && node.state().done().is_none() {
             node.arm();
@@ -288,7 +290,18 @@ impl Node {
         // SAFETY: new, so in no list; it takes itself out before it goes (L2).
         unsafe { held.list.push_front(Node::item(self.this())) };
         self.listed.store(held.shard, Ordering::Relaxed);
+        if self.head.parent == Some(above.this().cast()) && held.keep() {
+            self.keeper.store(held.shard, Ordering::Relaxed);
+        }
         true
+    }
+
+    /// Of a new node: counts its parent, unless one of that one's shards keeps it.
+    #[inline]
+    fn keep_parent(&self, parent: &Ref) {
+        if self.keeper.load(Ordering::Relaxed) == UNLISTED && parent.head().is_counted() {
+            count_up(&parent.head().strong);
+        }
     }
 
     /// Before it is shared: whose deadline binds here, and whether anybody watches that one.

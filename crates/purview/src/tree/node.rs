@@ -96,6 +96,9 @@ pub(crate) struct Node {
     pub(super) listed: AtomicU8,
     /// Whether the entry may be in the timer: written under the timer's lock.
     pub(super) armed: AtomicU8,
+    /// Which of its parent's shards keeps that one for it: [`UNLISTED`], if none does and it has a count of its own. Written
+    /// once, before it is anybody's.
+    pub(super) keeper: AtomicU8,
     /// The whole subtree is marked (C7). Written by the sweeper; only ever set.
     pub(super) complete: AtomicU8,
 }
@@ -124,6 +127,7 @@ macro_rules! new_node {
             heat: AtomicU8::new(0),
             listed: AtomicU8::new(UNLISTED),
             armed: AtomicU8::new(0),
+            keeper: AtomicU8::new(UNLISTED),
             complete: AtomicU8::new(0),
         }
     };
@@ -274,7 +278,6 @@ impl Node {
     pub(super) fn set_complete(&self) {
         self.complete.store(1, Ordering::Release);
     }
-
 }
 
 impl Head {

@@ -26,10 +26,9 @@ pub(crate) fn cancel(
 ) {
     // SAFETY: guards and handles are of nodes.
     let node = unsafe { context.node().as_ref() };
-    if cause.is_none() {
-        if node.is_complete() || (node.parts != Parts::Full && node.cancel_leaf(by, place)) {
-            return;
-        }
+    let quick = || node.is_complete() || (node.parts != Parts::Full && node.cancel_leaf(by, place));
+    if cause.is_none() && quick() {
+        return;
     }
     cancel_any(context, by, cause, place);
 }

@@ -123,14 +123,14 @@ impl Bound {
     pub(super) fn word(self) -> u64 {
         match self {
             Bound::None => 0,
-            Bound::Own(at) => (at.nanos() << 1 | 1).cast_unsigned(),
+            Bound::Own(at) => (at.nanos() << 1 | 1) as u64,
             Bound::Above(owner) => owner.as_ptr().expose_provenance() as u64,
         }
     }
 
     pub(super) fn from_word(word: u64) -> Bound {
         if word & 1 == 1 {
-            return Bound::Own(Tick::from_nanos(word.cast_signed() >> 1));
+            return Bound::Own(Tick::from_nanos(word as i64 >> 1));
         }
         let address = usize::try_from(word).unwrap_or(0);
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
@@ -264,7 +264,9 @@ impl Node {
         let whole: *mut Full = std::ptr::with_exposed_provenance_mut(node.as_ptr().addr());
         if parts == Parts::Full {
             // SAFETY: it has one; moved out here, and nothing else in it is to be dropped.
-            let extra = unsafe { std::ptr::read(&raw const (*whole).extra) };
+            let extra = unsafe { &raw const (*whole).extra };
+            // SAFETY: as above.
+            let extra = unsafe { extra.read() };
             deadline_cause = extra.deadline_cause;
         }
         // SAFETY: nobody can reach it; shards are freed with it.

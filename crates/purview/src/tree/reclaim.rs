@@ -6,10 +6,10 @@ use std::ptr::NonNull;
 
 use crate::error::Error;
 use crate::state::Done;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::Ordering;
 use crate::value;
 
-use super::node::UNCOUNTED;
+use super::node::{UNCOUNTED, UNLISTED};
 use super::parts::Parts;
 use super::{Head, Node, Panics};
 
@@ -30,26 +30,29 @@ impl Dead {
         // SAFETY: the count that is given up keeps it so far.
         let strong = unsafe { &head.as_ref().strong };
         // Acquire: what the others did with it happens before it is reclaimed. Pairs with the Release below.
-        match strong.load(Ordering::Acquire) {
-            UNCOUNTED => None,
-            // SAFETY: the caller's count is the only one.
-            1 => unsafe { Dead::last(head) },
-            _ => Dead::count_down(head, strong),
+        let mut count = strong.load(Ordering::Acquire);
+        loop {
+            match count {
+                UNCOUNTED => return None,
+                // SAFETY: the caller's count is the only one.
+                1 => return unsafe { Dead::last(head) },
+                // Release: what this handle's user did happens before the reclaim. Never to 0: the shards come first.
+                _ => match strong.compare_exchange_weak(
+                    count,
+                    count - 1,
+                    Ordering::Release,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => return None,
+                    Err(now) => count = now,
+                },
+            }
         }
     }
 
-    #[inline]
-    fn count_down(head: NonNull<Head>, strong: &AtomicU32) -> Option<Dead> {
-        // Release: what this handle's user did happens before the reclaim.
-        if strong.fetch_sub(1, Ordering::Release) != 1 {
-            return None;
-        }
-        fence(Ordering::Acquire);
-        Some(Dead(head))
-    }
-
-    /// The only handle there is. Nobody can clone it; but who finds the node in a list or in the timer can, under that
-    /// one's lock. So it is taken out there first, and then it is seen whether somebody has.
+    /// The only count there is. Nobody can clone it; but who finds the node in a list or in the timer can, under that
+    /// one's lock. So it is taken out there first, and then it is seen whether somebody has. And where shards keep the node
+    /// for children, they take the count over.
     unsafe fn last(head: NonNull<Head>) -> Option<Dead> {
         // SAFETY: kept by the caller's count.
         let context = unsafe { head.as_ref() };
@@ -58,12 +61,30 @@ impl Dead {
         }
         // SAFETY: as above, and what is not a layer is a node.
         let node = unsafe { head.cast::<Node>().as_ref() };
-        node.unlink();
-        node.disarm();
-        match context.strong.load(Ordering::Acquire) {
-            1 => Some(Dead(head)),
-            _ => Dead::count_down(head, &context.strong),
+        if !node.orphan() {
+            node.unlink();
+            node.disarm();
+            if context.strong.load(Ordering::Acquire) == 1 {
+                return Some(Dead(head));
+            }
         }
+        // SAFETY: the caller's count. There are others now, so this ends; whoever has them gives them up in the same way.
+        unsafe { Dead::release(head) }
+    }
+
+    /// Gives up what a context that is gone had of its parent; Some if that was the last.
+    ///
+    /// # Safety
+    /// It had a count of `parent`, or is kept by its shard `keeper`.
+    unsafe fn release_parent(parent: NonNull<Head>, keeper: u8) -> Option<Dead> {
+        if keeper != UNLISTED {
+            // SAFETY: the shard keeps it so far. Its lock is the last that is touched, unless a count is taken over.
+            if !unsafe { parent.cast::<Node>().as_ref() }.give_up(keeper) {
+                return None;
+            }
+        }
+        // SAFETY: the count is the caller's.
+        unsafe { Dead::release(parent) }
     }
 
     /// Frees it on the spot, and goes on with a panic of the user's code.
@@ -89,13 +110,12 @@ impl Dead {
         }
         let parent = context.parent;
         // SAFETY: as above.
-        let node = unsafe { head.cast::<Node>().as_ref() };
-        node.unlink();
-        node.disarm();
+        let keeper = unsafe { head.cast::<Node>().as_ref() }.keeper.load(Ordering::Relaxed);
         // SAFETY: the count that all handles together had. There is a cause to be dropped only with an error's.
         unsafe { Node::release_memory(head.cast()) };
-        // SAFETY: the count that the freed context had.
-        if let Some(dead) = parent.and_then(|parent| unsafe { Dead::release(parent) }) {
+        // SAFETY: what the freed context had.
+        let last = parent.and_then(|parent| unsafe { Dead::release_parent(parent, keeper) });
+        if let Some(dead) = last {
             dead.reclaim_slowly();
         }
     }
@@ -106,8 +126,9 @@ impl Dead {
         let mut others = Vec::new(); // further parents of merged contexts
         while let Some(dead) = next.take() {
             let parent = dead.free(&mut others, panics);
-            // SAFETY: the counts that the freed context had.
-            next = parent.and_then(|parent| unsafe { Dead::release(parent) });
+            // SAFETY: what the freed context had.
+            next =
+                parent.and_then(|(parent, keeper)| unsafe { Dead::release_parent(parent, keeper) });
             while next.is_none() {
                 let Some(parent) = others.pop() else { break };
                 // SAFETY: as above.
@@ -117,7 +138,11 @@ impl Dead {
     }
 
     /// Frees this one; its parents' counts are the caller's now.
-    fn free(self, others: &mut Vec<NonNull<Head>>, panics: &mut Panics) -> Option<NonNull<Head>> {
+    fn free(
+        self,
+        others: &mut Vec<NonNull<Head>>,
+        panics: &mut Panics,
+    ) -> Option<(NonNull<Head>, u8)> {
         let head = self.0;
         // SAFETY: nobody else can reach it but by a list or a heap, which only look at its count and its fixed fields; so a
         // shared reference, until it is out of those.
@@ -128,13 +153,12 @@ impl Dead {
             // SAFETY: made for this layer. A value that panics in its drop does not keep the layer from being freed.
             panics.catch(|| unsafe { free(head) });
             note_dropped(id, panics);
-            return parent;
+            return parent.map(|parent| (parent, UNLISTED));
         }
         let node = head.cast::<Node>();
         // SAFETY: a head without `free_layer` is a node's.
         let context = unsafe { node.as_ref() };
-        context.unlink();
-        context.disarm();
+        let keeper = context.keeper.load(Ordering::Relaxed);
         if let (Some(observer), Some(done)) = (crate::observe::observer(), context.state().done()) {
             if !done.is_claimed() {
                 panics.catch(|| observer.done(id, &Error::new(Done::ending(done))));
@@ -163,7 +187,7 @@ impl Dead {
         drop(manual);
         // SAFETY: the count that all handles together had. A cause that panics in its drop is caught.
         panics.catch(|| unsafe { Node::release_memory(node) });
-        parent
+        parent.map(|parent| (parent, keeper))
     }
 }
 
