@@ -3,21 +3,19 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::Location;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
-use crate::key::Key;
 use crate::observe::ContextId;
-use crate::state::{Ended, Ending, State, View};
-use crate::sync::{AtomicU32, Ordering};
-use crate::value::{Own, Typed};
+use crate::state::{Ended, Ending, View};
+use crate::sync::Ordering;
+use crate::value::Own;
 
-use super::node::{Layer, UNLISTED};
+use super::node::UNLISTED;
 use super::parts::{Bound, Extra, Parts};
-use super::{Head, Kind, Node, Panics, Ref, Wake, count_up, expire};
+use super::{Kind, Node, Panics, Ref, Wake, count_up, expire};
 
 /// The static roots lie like any node: with four free bits below the address.
 #[cfg(not(all(test, purview_loom)))]
@@ -175,47 +173,6 @@ impl Ref {
             panics.resume();
         }
         child
-    }
-
-    /// A value layer: shares the scope of its parent.
-    pub(crate) fn layer<T: Send + Sync + 'static>(
-        &self,
-        key: &'static Key<T>,
-        value: T,
-        place: &'static Location<'static>,
-    ) -> Ref {
-        #[repr(C)]
-        struct Valued<T: 'static> {
-            layer: Layer,
-            value: Typed<T>,
-        }
-        unsafe fn free<T: 'static>(head: NonNull<Head>) {
-            // SAFETY: stored in the head of a `Valued<T>` that came from a box.
-            drop(unsafe { Box::from_raw(head.cast::<Valued<T>>().as_ptr()) });
-        }
-
-        let mut value = Typed::new(key, value);
-        value.link(self.head().values);
-        let head = Head {
-            strong: AtomicU32::new(1),
-            memory: AtomicU32::new(1),
-            state: State::elsewhere(),
-            parent: Some(self.clone().into_raw()),
-            values: None,
-            id: ContextId::next(),
-            place,
-        };
-        let layer = Layer { head, scope: self.head().scope_ptr(), free: free::<T> };
-        let layer: *mut Valued<T> = Box::into_raw(Box::new(Valued { layer, value }));
-        let _ = layer.expose_provenance(); // the scope is found from a reference to the head
-        // SAFETY: made here, so a place in the allocation.
-        let first = unsafe { &raw mut (*layer).value };
-        // SAFETY: nobody else's yet; the chain's first link is the layer's own.
-        unsafe { (*layer).layer.head.values = NonNull::new(first.cast()) };
-        // SAFETY: not null; a layer begins with its head.
-        let layer = Ref(unsafe { NonNull::new_unchecked(layer.cast::<Head>()) });
-        layer.announce(self, false);
-        layer
     }
 
     /// A child that sees the values and nothing else (C26).
