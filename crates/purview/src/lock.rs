@@ -8,9 +8,14 @@
 //! In the models of the tree loom's own mutex stands in for it, which explores who comes next without spinning; the byte has
 //! a model of its own.
 
-use crate::sync::{AtomicBool, Backoff, Ordering};
+use crate::sync::{AtomicU8, Backoff, Ordering};
 
-pub(crate) struct ByteLock(AtomicBool);
+pub(crate) struct ByteLock(AtomicU8);
+
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+/// Taken, and somebody tried since, or the holder had to wait for it.
+const AWAITED: u8 = 2;
 
 #[must_use]
 pub(crate) struct Locked<'a>(&'a ByteLock);
@@ -18,18 +23,18 @@ pub(crate) struct Locked<'a>(&'a ByteLock);
 impl ByteLock {
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Self {
-        ByteLock(AtomicBool::new(false))
+        ByteLock(AtomicU8::new(FREE))
     }
 
     #[cfg(all(test, purview_loom))]
     pub(crate) fn new() -> Self {
-        ByteLock(AtomicBool::new(false))
+        ByteLock(AtomicU8::new(FREE))
     }
 
     /// Acquire; pairs with the Release of whoever let it go last.
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_> {
-        if self.0.swap(true, Ordering::Acquire) {
+        if self.0.swap(TAKEN, Ordering::Acquire) != FREE {
             self.wait();
         }
         Locked(self)
@@ -37,21 +42,28 @@ impl ByteLock {
 
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
-        (!self.0.swap(true, Ordering::Acquire)).then(|| Locked(self))
+        (self.0.swap(TAKEN, Ordering::Acquire) == FREE).then(|| Locked(self))
     }
 
     #[cold]
     fn wait(&self) {
         let mut backoff = Backoff::new();
-        while self.0.swap(true, Ordering::Acquire) {
+        while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
             backoff.snooze();
         }
+    }
+}
+
+impl Locked<'_> {
+    /// Whether somebody waits for it, as far as can be told. Who lets it go to take it again at once lets that one in between.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed) == AWAITED
     }
 }
 
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+        self.0.0.store(FREE, Ordering::Release);
     }
 }

@@ -17,6 +17,12 @@ mod imp {
     #[must_use]
     pub(crate) struct Locked<'a>(#[expect(dead_code, reason = "held")] MutexGuard<'a, ()>);
 
+    impl Locked<'_> {
+        pub(crate) fn is_awaited(&self) -> bool {
+            false
+        }
+    }
+
     impl Lock {
         pub(crate) fn new() -> Self {
             Lock(Mutex::new(()))
@@ -30,6 +36,8 @@ mod imp {
             self.0.try_lock().ok().map(Locked)
         }
     }
+
+    pub(crate) fn give_way() {}
 
     pub(crate) struct Backoff;
 
@@ -97,6 +105,11 @@ mod imp {
                 nap(Self::NAP);
             }
         }
+    }
+
+    /// As long as a waiter looks away at first: some microseconds.
+    pub(crate) fn give_way() {
+        (0..1 << Backoff::SPINS).for_each(|_| std::hint::spin_loop());
     }
 
     /// Not a parked thread: its one token may be somebody else's.

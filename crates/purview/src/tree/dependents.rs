@@ -99,7 +99,7 @@ pub(super) struct Held<'a> {
     pub(super) shard: u8,
     word: &'a AtomicPtr<Link>,
     of: Option<&'a Shard>,
-    _lock: Locked<'a>,
+    lock: Locked<'a>,
 }
 
 impl Drop for Held<'_> {
@@ -113,7 +113,11 @@ impl<'a> Held<'a> {
     #[inline]
     fn new(word: &'a AtomicPtr<Link>, lock: Locked<'a>) -> Self {
         let list = Head(Item::from_word(word.load(Ordering::Relaxed)));
-        Held { list, shard: 0, word, of: None, _lock: lock }
+        Held { list, shard: 0, word, of: None, lock }
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.lock.is_awaited()
     }
 
     /// Has the shard, if it is one, keep the node for one more child.
@@ -172,7 +176,7 @@ impl Node {
                 let of = &shards[shard];
                 let lock = of.lock.lock();
                 let list = Head(Item::from_word(of.head.load(Ordering::Relaxed)));
-                Held { list, shard: shard as u8, word: &of.head, of: Some(of), _lock: lock }
+                Held { list, shard: shard as u8, word: &of.head, of: Some(of), lock }
             }
             None => self.hold_shard(shard), // not so: it is split for good
         }

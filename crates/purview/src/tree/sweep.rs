@@ -11,7 +11,7 @@ use crate::clock::Tick;
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::state::{Done, Ended as Outcome, Ending};
-use crate::sync::{Backoff, Ordering};
+use crate::sync::{Backoff, Ordering, give_way};
 
 use super::chain::{self, Chain};
 use super::node::UNLISTED;
@@ -223,6 +223,11 @@ impl Unit {
                         }
                         Tag::Waiter => {}
                     }
+                }
+                let awaited = held.is_awaited();
+                drop(held);
+                if awaited && more {
+                    give_way(); // a derive, or a child that leaves: it must not wait for the whole list (C14)
                 }
             }
             self.chain.append(run);
