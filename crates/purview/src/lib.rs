@@ -54,6 +54,10 @@ mod error;
 mod guard;
 mod key;
 mod list;
+#[cfg_attr(
+    all(test, purview_loom),
+    allow(dead_code, clippy::allow_attributes, reason = "loom's mutex waits")
+)]
 mod lock;
 #[cfg(all(test, purview_loom))]
 mod models;
