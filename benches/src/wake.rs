@@ -1,11 +1,11 @@
 //! P7 and P7b: canceling what many tasks wait for, and waking a single waiter that sleeps on the other core.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::task::{Context as Task, Poll, Wake};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as Task, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use purview::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::case::Peer::{Purview, TokioUtil};
+use crate::case::Peer::{Floor, Purview, TokioUtil};
 use crate::case::{Case, Outcome, Scale};
 use crate::machine;
 use crate::measure::quantile;
@@ -31,6 +31,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let token = CancellationToken::new();
             let waited = token.clone();
             fan_out(scale, || waited.clone().cancelled_owned(), move || token.cancel())
+        }),
+        // The least that waking so many tasks costs: their wakers, in a vector.
+        Case::whole("P7", "one context", Floor, |scale| {
+            let flag = Arc::new(Flag::default());
+            let waited = Arc::clone(&flag);
+            fan_out(scale, || Flag::raised(Arc::clone(&waited)), move || flag.raise())
         }),
         Case::whole("P7", "a child each", Purview, |scale| {
             let (ctx, guard) = Context::background().with_cancel();
@@ -73,6 +79,37 @@ pub(crate) fn cases() -> Vec<Case> {
             })
         }),
     ]
+}
+
+/// What tasks can wait for, and no more than that.
+#[derive(Default)]
+struct Flag {
+    raised: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Flag {
+    async fn raised(self: Arc<Self>) {
+        let mut listed = false;
+        poll_fn(|task| {
+            if self.raised.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            if !listed {
+                let mut waiting = self.waiting.lock().expect("nobody panics");
+                waiting.push(task.waker().clone());
+                listed = true;
+            }
+            if self.raised.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.waiting.lock().expect("nobody panics"));
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// The time from `cancel`, in a task, until all the other tasks have seen it; on two workers.
