@@ -108,12 +108,14 @@ impl Clock {
         self.get().is_some_and(|manual| manual.arms_at_once)
     }
 
+    #[inline]
     fn get(&self) -> Option<&Manual> {
         // SAFETY: a clock lies in a node, or beside a borrow of one; every node keeps its root, and the root keeps its
         // manual clock, until nothing of the tree is left but errors, which don't ask.
         self.0.map(|manual| unsafe { manual.as_ref() })
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Tick {
         match self.get() {
             None => Tick::from_instant(Instant::now()),

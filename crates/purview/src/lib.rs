@@ -63,6 +63,7 @@ mod lock;
 mod models;
 pub mod observe;
 mod on_done;
+mod order;
 mod park;
 mod path;
 mod run;

@@ -11,15 +11,13 @@
 //! lock, with a cursor that keeps the place meanwhile; a handle for each child, taken under that lock, leads further down.
 //! Where an end has to be told of, the short way of a leaf's cancel is not taken: that is the word that is looked at.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
-#[cfg(not(all(test, purview_loom)))]
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Context;
+use crate::clock::Tick;
 use crate::error::Error;
+use crate::order;
 
 /// A context's number: unique in the process, in the order of derivation.
 ///
@@ -37,71 +35,21 @@ impl ContextId {
     pub(crate) const BACKGROUND: ContextId = ContextId(1);
     pub(crate) const TODO: ContextId = ContextId(2);
 
-    /// The next number. Each thread has some in stock, which are good until another thread fetches some: so a thread that
-    /// derives alone shares nothing, and still whoever comes later, by whatever means he knows it, has the higher number.
+    /// Of a context that is derived now from the one with the number `parent`.
     #[inline]
-    pub(crate) fn next() -> ContextId {
-        let number = STOCK.try_with(|stock| {
-            let (next, end) = stock.get();
-            // Later than another thread's fetch, in the order of happening, this reads what that one wrote or later.
-            if next == end || NEXT.load(Ordering::Relaxed) != end {
-                return fetch(stock);
-            }
-            stock.set((next + 1, end));
-            next
-        });
-        ContextId(number.unwrap_or_else(|_| NEXT.fetch_add(1, Ordering::Relaxed)))
+    pub(crate) fn next(parent: ContextId) -> ContextId {
+        ContextId(order::next(parent.0, None))
+    }
+
+    /// The same, where the system's clock may have been read a moment ago.
+    #[inline]
+    pub(crate) fn next_at(parent: ContextId, now: Option<Tick>) -> ContextId {
+        ContextId(order::next(parent.0, now))
     }
 
     pub(crate) fn number(self) -> u64 {
         self.0
     }
-}
-
-static NEXT: AtomicU64 = AtomicU64::new(3);
-
-thread_local! {
-    /// The next number in stock, and the first that is not.
-    static STOCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
-}
-
-/// How many numbers a thread fetches at a time.
-const FETCHED: u64 = 64;
-
-#[cold]
-fn fetch(stock: &Cell<(u64, u64)>) -> u64 {
-    let next = NEXT.fetch_add(FETCHED, Ordering::Relaxed);
-    stock.set((next + 1, next + FETCHED));
-    next
-}
-
-/// In a model: 0 for the first thread, and so on.
-#[cfg(all(test, purview_loom))]
-pub(crate) fn thread_number() -> usize {
-    let id = format!("{:?}", loom::thread::current().id());
-    id.chars()
-        .filter_map(|digit| digit.to_digit(10))
-        .fold(0, |number, digit| number * 10 + digit as usize)
-}
-
-/// This thread's number, in the order in which threads asked for one.
-#[cfg(not(all(test, purview_loom)))]
-#[inline]
-pub(crate) fn thread_number() -> usize {
-    thread_local! {
-        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    // A thread that is being torn down has no thread-locals any more.
-    NUMBER
-        .try_with(|number| {
-            number.get().unwrap_or_else(|| {
-                let new = THREADS.fetch_add(1, Ordering::Relaxed);
-                number.set(Some(new));
-                new
-            })
-        })
-        .unwrap_or(0)
 }
 
 impl fmt::Display for ContextId {

@@ -14,7 +14,7 @@ use crate::Context;
 use crate::clock::{Clock, Tick};
 use crate::done::{Done, Either};
 use crate::error::Error;
-use crate::observe::ContextId;
+use crate::order;
 use crate::timer::{AlarmEntry, Target};
 
 /// The future of a sleep, made by [`Context::sleep`].
@@ -84,8 +84,7 @@ impl Alarm {
         }
         let at = this.at;
         // Its place among alarms of one time is when it was first entered.
-        let entry =
-            &*this.entry.get_or_insert_with(|| AlarmEntry::new(at, ContextId::next().number()));
+        let entry = &*this.entry.get_or_insert_with(|| AlarmEntry::new(at, order::next(0, None)));
         let waker = Some(task.waker().clone());
         let old = this.clock.with_timers(|mut timers| {
             // SAFETY: pinned, and taken out when it is dropped (T2).

@@ -4,8 +4,7 @@
 //! | value | name | meaning |
 //! |---|---|---|
 //! | 0 | live | not done; nobody need look at a clock (no deadline, or the deadline is armed) |
-//! | 1 | ask the clock | not done as far as anybody noted, but the deadline that binds here is not armed |
-//! | 2 | elsewhere | a value layer's: its scope's state tells |
+//! | 1 | look further | of a node, ask the clock: not done as far as anybody noted, but the deadline that binds here is not armed. Of a value layer, for good: its scope's state tells |
 //! | a node's address and tags | done | that node is the origin of the end, the tags say how it came |
 //!
 //! # Transitions
@@ -16,8 +15,12 @@
 //! | ask the clock | done, unclaimed | [`expire`](State::expire) | a poll found the deadline passed; fails once armed |
 //! | done, unclaimed | done, claimed | [`claim`](State::claim) | somebody takes on the duty to sweep the subtree |
 //!
-//! Nothing leads back. Out of *live* there is only `end`, whose caller holds a lock, so it is a plain store. That a poll's `expire` and a waiter's `arm` compete for one word is what makes an unwatched
-//! deadline exact and a watched one a single load, without an observer ever seeing done turn into live.
+//! Nothing leads back. Out of *live* there is only `end`, whose caller holds a lock, so it is a plain store. That a poll's
+//! `expire` and a waiter's `arm` compete for one word is what makes an unwatched deadline exact and a watched one a single load,
+//! without an observer ever seeing done turn into live.
+//!
+//! The order of the values is the answer: below 1 no, above it yes, and 1 itself is for somebody else to say. So a poll is a
+//! load, one comparison and a jump that is not taken.
 //!
 //! A word, not a flag beside an error: two words for one fact is the bug that Go's `Err` had (golang/go#75533).
 
@@ -39,7 +42,6 @@ const _: () = assert!(Node::ALIGN > TAGS, "the tags must fit below a node's alig
 
 const LIVE: *mut Node = ptr::null_mut();
 const ASK: *mut Node = ptr::without_provenance_mut(1);
-const ELSEWHERE: *mut Node = ptr::without_provenance_mut(2);
 
 /// Where an end began and how: a node's address and its tags.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,13 +138,7 @@ impl State {
 
     /// A value layer's.
     pub(crate) fn elsewhere() -> Self {
-        State(AtomicPtr::new(ELSEWHERE))
-    }
-
-    /// Whether this is a value layer's. Never changes.
-    #[inline]
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == ELSEWHERE
+        State(AtomicPtr::new(ASK))
     }
 
     /// The answer to "is it done", where the word alone tells. One Acquire load; pairs with the Release in every transition
@@ -150,13 +146,7 @@ impl State {
     #[inline(always)]
     pub(crate) fn known(&self) -> Option<bool> {
         let word = self.0.load(Ordering::Acquire);
-        if word.is_null() {
-            Some(false)
-        } else if word > ELSEWHERE {
-            Some(true)
-        } else {
-            None
-        }
+        (word != ASK).then_some(word > ASK)
     }
 
     /// Before the node is shared: its deadline is not armed.

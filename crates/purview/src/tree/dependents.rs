@@ -18,7 +18,7 @@ use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, Orde
 use super::node::UNLISTED;
 use super::parts::{Role, Stand};
 use super::{Node, count_up};
-use crate::observe::thread_number;
+use crate::order::thread_number;
 
 /// Lists of a node that is in demand. A power of two.
 pub(crate) const SHARDS: usize = if cfg!(all(test, purview_loom)) { 2 } else { 8 };
@@ -192,10 +192,13 @@ impl Node {
     }
 
     /// Of a node whose last handle is about to go: has each shard that keeps it for a child take a count. True if any has.
+    #[inline]
     pub(super) fn orphan(&self) -> bool {
-        if self.dependents.shards().is_none() {
-            return false;
-        }
+        self.dependents.shards().is_some() && self.orphan_shards()
+    }
+
+    #[cold]
+    fn orphan_shards(&self) -> bool {
         let mut any = false;
         for shard in 0..SHARDS {
             let held = self.hold_shard(shard);
@@ -240,16 +243,11 @@ impl Node {
         if self.dependents.shards().is_some() { SHARDS } else { 1 }
     }
 
-    /// Whether nobody is listed, as seen by who holds the node's lock.
+    /// Whether nobody is listed, and there are no shards. It lasts as long as the caller holds the node's lock; and for ever,
+    /// once the node is done and its lock has been taken after that (D3).
     #[inline]
     pub(super) fn is_leaf(&self) -> bool {
         self.dependents.0.load(Ordering::Relaxed).is_null()
-    }
-
-    /// Whether it surely has dependents, or had so many that there are shards. No lock needed, nor promised to last.
-    #[inline]
-    pub(super) fn seems_leaf(&self) -> bool {
-        self.is_leaf()
     }
 
     /// Visits all that is listed, each list under its lock, which is let go every so often: a cursor keeps the place.

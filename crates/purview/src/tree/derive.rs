@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
-use crate::observe::ContextId;
+use crate::observe::{ContextId, Observer};
 use crate::state::{Ended, Ending, View};
 use crate::sync::Ordering;
 use crate::value::Own;
@@ -80,8 +80,13 @@ impl Ref {
     #[cfg(all(test, purview_loom))]
     #[track_caller]
     pub(crate) fn background() -> Ref {
-        let node =
-            Node::new(Kind::Background, Parts::Plain, ContextId::next(), Location::caller(), 1);
+        let node = Node::new(
+            Kind::Background,
+            Parts::Plain,
+            ContextId::next(ContextId::TODO),
+            Location::caller(),
+            1,
+        );
         Ref(Node::place(node, || Extra::new(Clock::SYSTEM)).cast())
     }
 
@@ -107,13 +112,13 @@ impl Ref {
         if !above.can_be_done() || above.clock() != Clock::SYSTEM {
             return None;
         }
-        let mut node = Node::new(kind, Parts::Plain, ContextId::next(), place, 2);
+        let mut node = Node::new(kind, Parts::Plain, ContextId::next(head.id), place, 2);
         node.head.parent = Some(self.0); // counted below
         node.head.values = head.values;
         let node = Node::place(node, || Extra::new(Clock::SYSTEM));
         let child = [Ref(node.cast()), Ref(node.cast())];
         let node = child[0].scope();
-        if !node.link_under(above) {
+        if !node.link_under(above, Tick::NEVER) {
             if let Some(done) = above.state().done() {
                 node.choose_owner(above, Tick::NEVER);
                 node.be_born_done(done.ending());
@@ -138,7 +143,9 @@ impl Ref {
             Parts::Full // its deadline does not bind, or not as far as is known: it is kept to be shown
         };
         let (fixed, grace) = (plan.deadline, plan.grace);
-        let mut node = Node::new(plan.kind, parts, ContextId::next(), plan.place, 2);
+        let now = plan.now.filter(|_| clock == Clock::SYSTEM);
+        let id = ContextId::next_at(self.head().id, now);
+        let mut node = Node::new(plan.kind, parts, id, plan.place, 2);
         node.head.parent = Some(self.0); // counted below
         let own_values = plan.values.len();
         node.head.values = plan.values.link(self.head().values);
@@ -179,7 +186,8 @@ impl Ref {
     pub(crate) fn without_cancel(&self, place: &'static Location<'static>) -> Ref {
         let clock = self.scope().clock();
         let parts = if clock == Clock::SYSTEM { Parts::Plain } else { Parts::Full };
-        let mut node = Node::new(Kind::WithoutCancel, parts, ContextId::next(), place, 1);
+        let mut node =
+            Node::new(Kind::WithoutCancel, parts, ContextId::next(self.head().id), place, 1);
         node.head.parent = Some(self.clone().into_raw());
         node.head.values = self.head().values;
         let child = Ref(Node::place(node, || Extra::new(clock)).cast());
@@ -191,10 +199,15 @@ impl Ref {
     #[inline]
     pub(super) fn announce(&self, parent: &Ref, born_done: bool) {
         if let Some(observer) = crate::observe::observer() {
-            observer.derived(&crate::Context::from_ref(self.clone()), parent.head().id);
-            if let Some(done) = self.scope().state().done().filter(|_| born_done) {
-                observer.done(self.head().id, &crate::Error::new(done.ending()));
-            }
+            self.announce_to(observer, parent, born_done);
+        }
+    }
+
+    #[cold]
+    fn announce_to(&self, observer: &dyn Observer, parent: &Ref, born_done: bool) {
+        observer.derived(&crate::Context::from_ref(self.clone()), parent.head().id);
+        if let Some(done) = self.scope().state().done().filter(|_| born_done) {
+            observer.done(self.head().id, &crate::Error::new(done.ending()));
         }
     }
 }
@@ -211,7 +224,7 @@ impl Node {
             // Its own deadline, or one above that is no later and that the timer is about to notice (C19).
             let above = if self.is_owner() { None } else { above.note_deadline() };
             self.be_born_done(above.unwrap_or_else(|| self.expiry()))
-        } else if ended.is_some() || !self.link_timed(above, fixed) {
+        } else if ended.is_some() || !self.link_under(above, fixed) {
             // The parent has ended: before, or while this was about to be linked.
             let Some(grace) = self.grace() else {
                 self.choose_owner(above, fixed);
@@ -227,14 +240,9 @@ impl Node {
         }
     }
 
-    #[inline]
-    fn link_under(&self, above: &Node) -> bool {
-        self.link_timed(above, Tick::NEVER)
-    }
-
     /// Enters the list of `above`'s children; false where that has ended. Where it never can end there is nothing to enter.
     #[inline]
-    fn link_timed(&self, above: &Node, fixed: Tick) -> bool {
+    fn link_under(&self, above: &Node, fixed: Tick) -> bool {
         if !above.can_be_done() {
             self.choose_owner(above, fixed);
             return true;
@@ -318,7 +326,7 @@ impl Node {
 
 /// A root on a manual clock.
 pub(crate) fn manual_root(clock: &Arc<Manual>, place: &'static Location<'static>) -> Ref {
-    let node = Node::new(Kind::Manual, Parts::Full, ContextId::next(), place, 1);
+    let node = Node::new(Kind::Manual, Parts::Full, ContextId::next(ContextId::TODO), place, 1);
     let manual = ManuallyDrop::new(Some(Arc::clone(clock)));
     let node = Node::place(node, || Extra { manual, ..Extra::new(Clock::manual(clock)) });
     Ref(node.cast())

@@ -10,7 +10,7 @@ use crate::state::State;
 use crate::sync::AtomicU32;
 use crate::value::Typed;
 
-use super::node::Layer;
+use super::node::{LAYERS, Layer};
 use super::{Head, Ref};
 
 impl Ref {
@@ -35,11 +35,11 @@ impl Ref {
         value.link(self.head().values);
         let head = Head {
             strong: AtomicU32::new(1),
-            memory: AtomicU32::new(1),
+            memory: AtomicU32::new(LAYERS),
             state: State::elsewhere(),
             parent: Some(self.clone().into_raw()),
             values: None,
-            id: ContextId::next(),
+            id: ContextId::next(self.head().id),
             place,
         };
         let layer = Layer { head, scope: self.head().scope_ptr(), free: free::<T> };

@@ -33,8 +33,9 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
         parent.scope().watch();
     }
     let ended = parents.iter().find_map(|parent| parent.scope().ending());
+    let latest = parents.iter().map(|parent| parent.head().id).max().unwrap_or(ContextId::TODO);
     let (clock, first) = (clocked.scope().clock(), first.0);
-    let mut node = Node::new(Kind::AnyOf, Parts::Full, ContextId::next(), place, 1);
+    let mut node = Node::new(Kind::AnyOf, Parts::Full, ContextId::next(latest), place, 1);
     node.head.parent = Some(first);
     node.head.values = values;
     let node = Node::place(node, || Extra { own_values, ..Extra::new(clock) });

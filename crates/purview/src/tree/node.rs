@@ -4,7 +4,7 @@
 //! Bytes are time: a fresh page costs 0.4 ns a byte, so a node has what every node needs and no more. What some need lies
 //! behind it in the same allocation, and `parts` says whether it is there.
 //! ```text
-//! Head 48 │ Link 16 · dependents 8 · deadline 8 · bytes 8 │ timer entry 16 │ Extra
+//! Head 48 │ Link 16 · dependents 8 · bound 8 · bytes 8 │ timer entry 16 │ Extra
 //! └ value layer: scope, value                             │                │
 //! └────────────────── Node 88 (malloc: 96) ───────────────┘                │
 //! └──────────────────────────── Timed 104 (malloc: 112) ──────────────────┘│
@@ -50,7 +50,8 @@ pub(crate) enum Kind {
 pub(crate) struct Head {
     /// Handles, and children of any sort. [`UNCOUNTED`] for the two static roots.
     pub(super) strong: AtomicU32,
-    /// Of a node: errors that point here, and one for all strong counts together. The memory goes with the last.
+    /// Of a node: errors that point here, and one for all strong counts together. The memory goes with the last. Of a value
+    /// layer, at which no error points: 0, and so the two are told apart.
     pub(super) memory: AtomicU32,
     /// A node's; of a value layer it says that the scope's tells.
     pub(crate) state: State,
@@ -65,6 +66,9 @@ pub(crate) struct Head {
 
 /// The strong count of what is static.
 pub(super) const UNCOUNTED: u32 = 0;
+
+/// The memory count of a value layer: nothing but its handles keeps it.
+pub(super) const LAYERS: u32 = 0;
 
 /// A context that shares the node above it, its scope.
 #[repr(C)]
@@ -283,12 +287,12 @@ impl Node {
 impl Head {
     #[inline]
     pub(crate) fn is_layer(&self) -> bool {
-        self.state.is_elsewhere()
+        self.memory.load(Ordering::Relaxed) == LAYERS
     }
 
     #[inline]
     fn layer(&self) -> &Layer {
-        // SAFETY: a head whose state is elsewhere is a layer's; its address was exposed when it was made.
+        // SAFETY: a head that no error points at is a layer's; its address was exposed when it was made.
         unsafe { &*std::ptr::with_exposed_provenance(std::ptr::from_ref(self).addr()) }
     }
 

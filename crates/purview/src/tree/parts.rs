@@ -13,6 +13,7 @@ use crate::state::Ending;
 use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, fence};
 use crate::timer::{Entry, Target};
 
+use super::facts::Ended;
 use super::{Node, Ref, count_up};
 
 /// What a node has behind it. More of the later means that there are the earlier, too.
@@ -231,17 +232,53 @@ impl Node {
     /// `node` came from a heap allocation, and the caller gives up a count of its memory.
     #[inline]
     pub(crate) unsafe fn release_memory(node: NonNull<Node>) {
+        // SAFETY: by the contract.
+        if unsafe { Node::is_last_of_memory(node) } {
+            // SAFETY: the last count: nobody else can reach it.
+            unsafe { Node::free(node) };
+        }
+    }
+
+    /// The same, of a node that [owns nothing](Self::owns_nothing): runs none of the user's code.
+    ///
+    /// # Safety
+    /// So it is; and as for [`release_memory`](Self::release_memory).
+    #[inline]
+    pub(super) unsafe fn release_own_memory(node: NonNull<Node>) {
+        // SAFETY: by the contract.
+        if unsafe { Node::is_last_of_memory(node) } {
+            // SAFETY: as above.
+            let parts = unsafe { node.as_ref() }.parts;
+            // SAFETY: the last count: nobody else can reach it.
+            unsafe { Node::give_back(node, parts) };
+        }
+    }
+
+    #[inline]
+    unsafe fn is_last_of_memory(node: NonNull<Node>) -> bool {
         // SAFETY: the count that is given up keeps it so far.
         let memory = unsafe { &node.as_ref().head.memory };
         // As for an `Arc` that is unique: whoever has the one count there is has it for himself.
         if memory.load(Ordering::Acquire) != 1 {
             if memory.fetch_sub(1, Ordering::Release) != 1 {
-                return;
+                return false;
             }
             fence(Ordering::Acquire);
         }
-        // SAFETY: the last count: nobody else can reach it.
-        unsafe { Node::free(node) };
+        true
+    }
+
+    /// Whether nothing of the user's goes with it: no value, no cause.
+    #[inline]
+    pub(super) fn owns_nothing(&self) -> bool {
+        self.parts != Parts::Full && self.ended_itself().is_none_or(|facts| facts.cause.is_none())
+    }
+
+    /// The facts of its end, if it was ended by a call of its own.
+    #[inline]
+    fn ended_itself(&self) -> Option<Ended<'_>> {
+        let ending = self.state().done()?.ending();
+        (ending.origin() == self.this() && ending.by().is_call()).then(|| self.ended())
     }
 
     unsafe fn free(node: NonNull<Node>) {
@@ -250,12 +287,9 @@ impl Node {
         let parts = this.parts;
         // Dropped last, when the memory has been given back: it is the user's.
         let mut reason = None;
-        if let Some(done) = this.state().done() {
-            let ending = done.ending();
-            if ending.origin() == node && ending.by().is_call() {
-                // SAFETY: noted by the call that ended it, and nobody looks any more.
-                reason = unsafe { this.take_cause() };
-            }
+        if this.ended_itself().is_some() {
+            // SAFETY: noted by the call that ended it, and nobody looks any more.
+            reason = unsafe { this.take_cause() };
         }
         let root = this.extra().and_then(|extra| {
             NonNull::new(extra.root.load(Ordering::Relaxed)).map(Ending::from_word)
@@ -269,10 +303,8 @@ impl Node {
             let extra = unsafe { extra.read() };
             deadline_cause = extra.deadline_cause;
         }
-        // SAFETY: nobody can reach it; shards are freed with it.
-        unsafe { std::ptr::drop_in_place(node.as_ptr()) };
-        // SAFETY: allocated by `place` with this layout.
-        unsafe { dealloc(whole.cast(), Node::layout(parts)) };
+        // SAFETY: nobody can reach it, and what it owned is taken out.
+        unsafe { Node::give_back(node, parts) };
         if let Some(root) = root {
             // A root is never an end by grace itself, so this goes one level deep.
             // SAFETY: the count was taken when `root` was set.
@@ -280,5 +312,14 @@ impl Node {
         }
         drop(deadline_cause);
         drop(reason);
+    }
+
+    #[inline]
+    unsafe fn give_back(node: NonNull<Node>, parts: Parts) {
+        // SAFETY: nobody can reach it; shards are freed with it.
+        unsafe { std::ptr::drop_in_place(node.as_ptr()) };
+        let whole: *mut u8 = std::ptr::with_exposed_provenance_mut(node.as_ptr().addr());
+        // SAFETY: allocated by `place` with this layout.
+        unsafe { dealloc(whole, Node::layout(parts)) };
     }
 }

@@ -10,7 +10,6 @@ use crate::sync::Ordering;
 use crate::value;
 
 use super::node::{UNCOUNTED, UNLISTED};
-use super::parts::Parts;
 use super::{Head, Node, Panics};
 
 /// A context whose last handle is gone. To be reclaimed where it is allowed to run the user's code.
@@ -100,19 +99,17 @@ impl Dead {
     pub(super) fn reclaim_here(self) {
         let head = self.0;
         // SAFETY: nobody else has it.
-        let context = unsafe { head.as_ref() };
-        let plain = !context.is_layer()
-            && crate::observe::observer().is_none()
-            // SAFETY: what is not a layer is a node.
-            && unsafe { head.cast::<Node>().as_ref() }.parts != Parts::Full;
-        if !plain {
+        if unsafe { head.as_ref() }.is_layer() || crate::observe::observer().is_some() {
             return self.reclaim_slowly();
         }
-        let parent = context.parent;
-        // SAFETY: as above.
-        let keeper = unsafe { head.cast::<Node>().as_ref() }.keeper.load(Ordering::Relaxed);
-        // SAFETY: the count that all handles together had. There is a cause to be dropped only with an error's.
-        unsafe { Node::release_memory(head.cast()) };
+        // SAFETY: what is not a layer is a node.
+        let node = unsafe { head.cast::<Node>().as_ref() };
+        if !node.owns_nothing() {
+            return self.reclaim_slowly();
+        }
+        let (parent, keeper) = (node.head.parent, node.keeper.load(Ordering::Relaxed));
+        // SAFETY: the count that all handles together had.
+        unsafe { Node::release_own_memory(head.cast()) };
         // SAFETY: what the freed context had.
         let last = parent.and_then(|parent| unsafe { Dead::release_parent(parent, keeper) });
         if let Some(dead) = last {

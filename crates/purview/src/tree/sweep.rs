@@ -16,7 +16,7 @@ use crate::sync::{Backoff, Ordering, give_way};
 use super::chain::{self, Chain};
 use super::node::UNLISTED;
 use super::parts::{Merged, Parts, Role, Stand};
-use super::wake::let_go;
+use super::wake::{let_go, tell};
 use super::{BATCH, Node, Panics, Ref, Wake};
 
 /// Marks what is below `first`, which the caller has claimed, and wakes who waits in it.
@@ -45,14 +45,12 @@ pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: Wake, panics: &mut
 
         // From here on user code runs.
         first.scope().unlink();
-        first.scope().tell(wake, panics);
-        let_go(first, wake, panics);
+        tell(first, wake, panics);
         let mut chain = unit.chain;
         chain.sort();
         while let Some(context) = chain.pop() {
             context.scope().unlink(); // a merged one's other parents
-            context.scope().tell(wake, panics);
-            let_go(context, wake, panics);
+            tell(context, wake, panics);
         }
         unit.others.into_iter().chain(aside.kept).for_each(|context| let_go(context, wake, panics));
         for (grace, _) in aside.graces {
@@ -249,7 +247,7 @@ impl Unit {
     ) {
         // SAFETY: it was listed; it does not go before it is seen to be unlisted, which is the last touch.
         let node = unsafe { child.as_ref() };
-        if node.seems_leaf() && node.parts == Parts::Plain && !aside.observed {
+        if node.is_leaf() && node.parts == Parts::Plain && !aside.observed {
             let own = node.lock.lock(); // D3: who adds dependents sees the end, or is seen
             if node.is_leaf() {
                 node.set_complete();

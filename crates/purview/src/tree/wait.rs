@@ -1,7 +1,7 @@
 //! Entering and leaving a node's list of waiters.
 #![expect(unsafe_code, reason = "waiters lie in futures and callbacks, and are listed by pointer")]
 
-use crate::observe::ContextId;
+use crate::order;
 use crate::waiter::{Waiter, Who};
 
 use super::Node;
@@ -24,7 +24,7 @@ impl Node {
         // SAFETY: in no list, and stays by this function's contract.
         unsafe { held.list.push_back(waiter.item()) };
         // Order among shards is told by stamps; what was listed before there were any has come first.
-        let stamp = if self.lists() > 1 { ContextId::next().number() } else { 0 };
+        let stamp = if self.lists() > 1 { order::next(0, None) } else { 0 };
         waiter.set_listed(held.shard, stamp);
         Ok(())
     }

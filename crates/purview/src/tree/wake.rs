@@ -1,10 +1,12 @@
 //! Waking who waits at a node that has ended: the last step of three; see tree.rs. User code runs here, and no lock is held.
 #![expect(unsafe_code, reason = "waiters lie in futures and callbacks, and are listed by pointer")]
 
+use std::task::Waker;
+
 use crate::error::Error;
 use crate::list::Tag;
 use crate::observe::observer;
-use crate::on_done::Callback;
+use crate::on_done::{Callback, Counted};
 use crate::state::{Done, Ending};
 use crate::timer::runner;
 use crate::waiter::{Waiter, Who};
@@ -30,34 +32,61 @@ pub(super) fn let_go(context: Ref, wake: Wake, panics: &mut Panics) {
     }
 }
 
-impl Node {
-    /// Tells the observer and whoever waits here; and the timer, that it need not.
-    pub(super) fn tell(&self, wake: Wake, panics: &mut Panics) {
-        let Some(ending) = self.state().done().map(Done::ending) else { return };
-        if let Some(observer) = observer() {
-            panics.catch(|| observer.done(self.head.id, &Error::new(ending)));
+/// Of a context that has ended: tells the observer and whoever waits there; and the timer, that it need not. Lets it go.
+pub(super) fn tell(context: Ref, wake: Wake, panics: &mut Panics) {
+    let node = context.scope();
+    let Some(ending) = node.state().done().map(Done::ending) else { return };
+    if let Some(observer) = observer() {
+        panics.catch(|| observer.done(node.head.id, &Error::new(ending)));
+    }
+    node.disarm();
+    if node.is_leaf() {
+        return let_go(context, wake, panics);
+    }
+    // Whoever is woken comes at once, maybe on another core, and lets the context go, too: so that is done here before the last
+    // is woken, as long as the count is at hand.
+    let mut fronts = Fronts::new(node);
+    let mut last = None;
+    while let Some(waiter) = fronts.pop(node).map(|who| Woken::new(who, ending)) {
+        if let Some(before) = last.replace(waiter) {
+            before.wake(wake, panics);
         }
-        self.disarm();
-        self.wake_waiters(ending, wake, panics);
+    }
+    let_go(context, wake, panics);
+    if let Some(last) = last {
+        last.wake(wake, panics);
+    }
+}
+
+/// A waiter, taken out to be woken.
+enum Woken {
+    Task(Waker),
+    Callback(Counted, Error),
+    Nobody,
+}
+
+impl Woken {
+    fn new(who: Who, ending: Ending) -> Woken {
+        match who {
+            Who::Nobody => Woken::Nobody,
+            Who::Task(waker) => Woken::Task(waker),
+            Who::Callback(callback) => {
+                // SAFETY: the list's count, taken out with the waiter.
+                let callback = unsafe { Callback::from_list(callback) };
+                Woken::Callback(callback, Error::new(ending))
+            }
+        }
     }
 
-    /// Takes what waits here out, one by one, and wakes it with no lock held.
-    fn wake_waiters(&self, ending: Ending, wake: Wake, panics: &mut Panics) {
-        let mut fronts = Fronts::new(self);
-        while let Some(who) = fronts.pop(self) {
-            match who {
-                Who::Nobody => {}
-                Who::Task(waker) => panics.catch(|| waker.wake()),
-                Who::Callback(callback) => {
-                    // SAFETY: the list's count, taken out with the waiter.
-                    let callback = unsafe { Callback::from_list(callback) };
-                    let error = Error::new(ending);
-                    match wake {
-                        Wake::Here => panics.catch(|| callback.call(&error)),
-                        Wake::FromTimer => runner::call(callback, error),
-                    }
-                }
-            }
+    /// Runs the user's code; no lock is held.
+    fn wake(self, wake: Wake, panics: &mut Panics) {
+        match self {
+            Woken::Nobody => {}
+            Woken::Task(waker) => panics.catch(|| waker.wake()),
+            Woken::Callback(callback, error) => match wake {
+                Wake::Here => panics.catch(|| callback.call(&error)),
+                Wake::FromTimer => runner::call(callback, error),
+            },
         }
     }
 }
@@ -67,17 +96,25 @@ impl Node {
 struct Fronts {
     earliest: [u64; SHARDS],
     lists: usize,
+    /// How many lists may have somebody.
+    left: usize,
 }
 
 impl Fronts {
     const EMPTY: u64 = u64::MAX;
 
     fn new(node: &Node) -> Fronts {
-        Fronts { earliest: [0; SHARDS], lists: node.lists() }
+        let lists = node.lists();
+        Fronts { earliest: [0; SHARDS], lists, left: lists }
+    }
+
+    fn is_empty(&mut self, list: usize) {
+        self.earliest[list] = Self::EMPTY;
+        self.left -= 1;
     }
 
     fn pop(&mut self, node: &Node) -> Option<Who> {
-        loop {
+        while self.left > 0 {
             let mut first = 0;
             let mut second = Self::EMPTY;
             for list in 1..self.lists {
@@ -88,13 +125,10 @@ impl Fronts {
                     second = second.min(self.earliest[list]);
                 }
             }
-            if self.earliest[first] == Self::EMPTY {
-                return None;
-            }
             let mut held = node.hold_shard(first);
             let item = held.list.0;
             if item.is_none() {
-                self.earliest[first] = Self::EMPTY;
+                self.is_empty(first);
                 continue;
             }
             if item.tag() == Tag::Stand {
@@ -117,7 +151,11 @@ impl Fronts {
             // SAFETY: the lock is held (W1).
             let who = unsafe { waiter.who(|who| std::mem::replace(who, Who::Nobody)) };
             waiter.set_unlisted();
+            if held.list.0.is_none() {
+                self.is_empty(first);
+            }
             return Some(who);
         }
+        None
     }
 }

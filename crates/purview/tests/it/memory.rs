@@ -1,5 +1,6 @@
 //! C12–C14: what is kept, what is freed, how deep and how wide.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -91,6 +92,34 @@ fn c13_a_guard_dropped_after_its_context_and_errors_of_a_dead_tree_are_harmless(
     let err = child_guard.context().err();
     drop(child_guard);
     assert!(err.is_some_and(|err| err.is_canceled()));
+}
+
+#[test]
+fn c13_a_cause_that_panics_when_it_is_dropped_keeps_no_ancestor() {
+    #[derive(Debug)]
+    struct Bomb;
+    impl std::fmt::Display for Bomb {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bomb")
+        }
+    }
+    impl std::error::Error for Bomb {}
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    let token = Arc::new(());
+    let (ctx, guard) = Context::background().with_value(&KEY, token.clone()).with_cancel();
+    let (child, child_guard) = ctx.with_cancel();
+    drop((ctx, guard.disarm()));
+    child_guard.cancel_with(std::io::Error::other(Bomb));
+    drop(child);
+    let last = AssertUnwindSafe(move || drop(child_guard));
+    let payload = catch_unwind(last).expect_err("the panic goes on to who dropped the last handle");
+    assert_eq!(payload.downcast_ref(), Some(&"dropped"));
+    assert_eq!(Arc::strong_count(&token), 1);
 }
 
 /// Runs on a stack of 64 KiB.
