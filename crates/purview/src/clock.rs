@@ -123,10 +123,11 @@ impl Clock {
         }
     }
 
-    /// Runs `change` on this clock's timers, under their lock, and sees to it that somebody serves them.
-    pub(crate) fn with_timers<R>(&self, change: impl FnOnce(Timers<'_>) -> R) -> R {
+    /// Runs `change` on this clock's timers (on one of its wheels, if it has several), under their lock, and sees to it that
+    /// somebody serves them.
+    pub(crate) fn with_timers<R>(&self, wheel: usize, change: impl FnOnce(Timers<'_>) -> R) -> R {
         match self.get() {
-            None => driver::with_wheel(|wheel| change(Timers::Wheel(wheel))),
+            None => driver::with_wheel(wheel, |wheel| change(Timers::Wheel(wheel))),
             Some(manual) => change(Timers::Heap(&mut lock(&manual.heap))),
         }
     }
@@ -191,7 +192,7 @@ impl Manual {
             };
             match due {
                 Some(Due::Deadline(node)) => {
-                    tree::expire(&node, tree::Wake::Here, &mut panics);
+                    tree::expire(&node, &mut tree::Wake::Here, &mut panics);
                     panics.release(node);
                 }
                 Some(Due::Alarm(waker)) => panics.catch(|| waker.wake()),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use loom::thread;
 
+use crate::clock::Tick;
 use crate::time::ManualClock;
 use crate::{CancelGuard, Context};
 
@@ -546,5 +547,64 @@ fn c13_a_parent_that_only_its_shards_keep_goes_with_the_last_child() {
         assert!(!mine.0.is_done());
         drop(mine);
         theirs.join().unwrap();
+    });
+}
+
+#[test]
+fn c9_over_shards_too_waiters_are_woken_as_they_came_and_children_as_they_were_derived() {
+    type Log = Arc<std::sync::Mutex<Vec<&'static str>>>;
+    struct Says(&'static str, Log);
+    impl Wake for Says {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+    fn wait(ctx: &Context, name: &'static str, log: &Log) -> Pin<Box<crate::Done<'static>>> {
+        let mut done = Box::pin(ctx.clone().into_done());
+        let waker = Waker::from(Arc::new(Says(name, Arc::clone(log))));
+        assert!(done.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
+        done
+    }
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let log = Log::default();
+        let derive = |child, waiter| {
+            let (ctx, log) = (ctx.clone(), Arc::clone(&log));
+            move || {
+                let (below, guard) = ctx.with_cancel();
+                (wait(&below, child, &log), wait(&ctx, waiter, &log), guard)
+            }
+        };
+        // The first by a thread whose shard is looked at after this one's.
+        let first = thread::spawn(derive("child 1", "waiter 1")).join().unwrap();
+        let second = derive("child 2", "waiter 2")();
+        guard.cancel();
+        assert_eq!(*log.lock().unwrap(), ["waiter 1", "waiter 2", "child 1", "child 2"]);
+        drop((first, second));
+    });
+}
+
+#[test]
+fn c22_what_is_put_in_while_the_timers_thread_looks_is_not_slept_past() {
+    const FAR: i64 = 100;
+    const SOON: i64 = 5;
+    loom::model(|| {
+        let shared = Arc::new((crate::timer::bell::Bell::new(), crate::sync::Mutex::new(FAR)));
+        let served = Arc::clone(&shared);
+        let server = thread::spawn(move || {
+            let (bell, earliest) = &*served;
+            loop {
+                bell.look();
+                let at = *crate::sync::lock(earliest);
+                if at == SOON {
+                    break;
+                }
+                bell.sleep(Tick::from_nanos(at), None); // for ever, if nobody rings
+            }
+        });
+        let (bell, earliest) = &*shared;
+        *crate::sync::lock(earliest) = SOON;
+        bell.ring_before(Tick::from_nanos(SOON));
+        server.join().unwrap();
     });
 }

@@ -86,7 +86,7 @@ impl Alarm {
         // Its place among alarms of one time is when it was first entered.
         let entry = &*this.entry.get_or_insert_with(|| AlarmEntry::new(at, order::next(0, None)));
         let waker = Some(task.waker().clone());
-        let old = this.clock.with_timers(|mut timers| {
+        let old = this.clock.with_timers(entry.wheel(), |mut timers| {
             // SAFETY: pinned, and taken out when it is dropped (T2).
             unsafe { timers.insert(Target::alarm(entry)) };
             // SAFETY: the timers' lock is held (T1).
@@ -101,7 +101,7 @@ impl Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         if let Some(entry) = &self.entry {
-            let old = self.clock.with_timers(|mut timers| {
+            let old = self.clock.with_timers(entry.wheel(), |mut timers| {
                 timers.remove(Target::alarm(entry));
                 // SAFETY: the timers' lock is held (T1).
                 unsafe { entry.set_waker(None) }

@@ -9,7 +9,7 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence,
     };
-    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
     /// In models a lock is loom's own: it explores who gets it next without spinning.
     pub(crate) struct Lock(Mutex<()>);
@@ -54,11 +54,10 @@ mod imp {
 
 #[cfg(not(all(test, purview_loom)))]
 mod imp {
-    use std::sync::Condvar;
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence,
     };
-    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     use std::time::Duration;
 
     /// std's cell with the access methods of loom's, so that a model sees every access.
@@ -126,4 +125,19 @@ pub(crate) use std::sync::atomic::Ordering;
 /// a bug of ours that has been reported by its own panic; the data behind it is consistent at every statement.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Waits to be notified, for `time` at the most; in a model, for ever.
+pub(crate) fn wait<'a, T>(
+    condvar: &Condvar,
+    held: MutexGuard<'a, T>,
+    time: Option<std::time::Duration>,
+) -> MutexGuard<'a, T> {
+    match time.filter(|_| cfg!(not(all(test, purview_loom)))) {
+        None => condvar.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner),
+        Some(time) => {
+            let woken = condvar.wait_timeout(held, time);
+            woken.unwrap_or_else(std::sync::PoisonError::into_inner).0
+        }
+    }
 }

@@ -16,6 +16,7 @@
     reason = "an entry's fields are guarded by the lock of the timers that it is in"
 )]
 
+pub(crate) mod bell;
 pub(crate) mod driver;
 pub(crate) mod heap;
 pub(crate) mod runner;
@@ -26,6 +27,7 @@ use std::ptr::{self, NonNull};
 use std::task::Waker;
 
 use crate::clock::Tick;
+use crate::order::thread_number;
 use crate::sync::UnsafeCell;
 use crate::tree::{Node, Ref};
 
@@ -176,12 +178,19 @@ pub(crate) struct AlarmEntry {
     entry: Entry,
     at: Tick,
     sequence: u64,
+    /// Which of its clock's wheels it goes into.
+    wheel: usize,
     waker: UnsafeCell<Option<Waker>>,
 }
 
 impl AlarmEntry {
     pub(crate) fn new(at: Tick, sequence: u64) -> Self {
-        AlarmEntry { entry: Entry::new(), at, sequence, waker: UnsafeCell::new(None) }
+        let waker = UnsafeCell::new(None);
+        AlarmEntry { entry: Entry::new(), at, sequence, wheel: this_threads_wheel(), waker }
+    }
+
+    pub(crate) fn wheel(&self) -> usize {
+        self.wheel
     }
 
     #[cfg(all(test, not(purview_loom)))]
@@ -197,6 +206,12 @@ impl AlarmEntry {
         // SAFETY: by the contract.
         self.waker.with_mut(|place| unsafe { std::mem::replace(&mut *place, waker) })
     }
+}
+
+/// The wheel for what this thread makes.
+#[inline]
+pub(crate) fn this_threads_wheel() -> usize {
+    thread_number() % driver::WHEELS
 }
 
 /// What was due, taken out.

@@ -1,137 +1,188 @@
 //! The one thread that serves the system clock's deadlines.
 //!
-//! It starts with the first deadline that somebody waits for, sleeps until the earliest one, and ends with the process.
-//! Where no thread can be started (the system is out of them), deadlines stay in the wheel and each one that is added
-//! tries again. After a fork the child has no such thread; the next deadline that is waited for there starts one.
+//! There are several wheels, so that threads that wait for deadlines don't meet: what a thread makes goes into its own. The
+//! thread that serves them all starts with the first deadline that somebody waits for, sleeps until the earliest one, and
+//! ends with the process. Where no thread can be started (the system is out of them), deadlines stay in their wheels and each
+//! one that is added tries again. After a fork the child has no such thread; the next deadline that is waited for there
+//! starts one.
 #![cfg_attr(unix, expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork"))]
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use super::Due;
+use super::bell::Bell;
+use super::runner::Batch;
 use super::wheel::Wheel;
-use super::{Due, runner};
 use crate::clock::Tick;
 use crate::tree::{self, Panics, Wake};
 
+/// A power of two.
+pub(crate) const WHEELS: usize = 8;
+
 struct Driver {
-    state: Mutex<State>,
-    /// There is something sooner than the thread sleeps.
-    changed: Condvar,
+    wheels: [Spoke; WHEELS],
+    bell: Bell,
+    has_thread: AtomicBool,
 }
 
-struct State {
-    wheel: Wheel,
-    has_thread: bool,
-    /// Until when the thread sleeps; the beginning of time, while it does not.
-    sleeps_until: Tick,
+/// A wheel, in cache lines of its own.
+#[repr(align(128))]
+struct Spoke(Mutex<Wheel>);
+
+/// In a storm of deadlines, callbacks are handed over once in so many: some ten microseconds.
+const BUSY: u32 = 32;
+
+static DRIVER: LazyLock<Driver> = LazyLock::new(|| Driver {
+    wheels: std::array::from_fn(|_| Spoke(Mutex::new(Wheel::new()))),
+    bell: Bell::new(),
+    has_thread: AtomicBool::new(false),
+});
+
+fn wheel(number: usize) -> MutexGuard<'static, Wheel> {
+    DRIVER.wheels[number].0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const AWAKE: Tick = Tick::from_nanos(i64::MIN);
-
-/// In a storm of deadlines, the callbacks are looked after once in so many: some hundred microseconds.
-const BUSY: u32 = 64;
-
-static DRIVER: Driver = Driver {
-    state: Mutex::new(State { wheel: Wheel::new(), has_thread: false, sleeps_until: AWAKE }),
-    changed: Condvar::new(),
-};
-
-fn state() -> MutexGuard<'static, State> {
-    DRIVER.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs `change` on the wheel, and starts the thread, or wakes it if it sleeps past what was put in. What is taken out wakes
-/// nobody: the thread comes by once for nothing, and most deadlines are far away and taken out.
-pub(crate) fn with_wheel<R>(change: impl FnOnce(&mut Wheel) -> R) -> R {
-    let (result, start) = {
-        let mut state = state();
-        let result = change(&mut state.wheel);
-        let sooner = state.wheel.take_sooner() < state.sleeps_until;
-        // An entry that no thread serves, because none could be started, is a reason to try again.
-        let start = !state.has_thread && !state.wheel.is_empty();
-        state.has_thread |= start;
-        if sooner {
-            state.sleeps_until = AWAKE; // it is told once
+/// Runs `change` on a wheel; then starts the thread, or wakes it, if something was put in that it would come too late for.
+pub(crate) fn with_wheel<R>(number: usize, change: impl FnOnce(&mut Wheel) -> R) -> R {
+    let mut wheel = wheel(number);
+    let result = change(&mut wheel);
+    let put_in = wheel.take_sooner();
+    drop(wheel);
+    if put_in != Tick::NEVER {
+        DRIVER.bell.ring_before(put_in);
+        if !DRIVER.has_thread.load(Ordering::Relaxed) {
+            start_thread();
         }
-        drop(state);
-        if sooner {
-            DRIVER.changed.notify_one();
-        }
-        (result, start)
-    };
-    if start {
-        start_thread();
     }
     result
 }
 
+#[cold]
 fn start_thread() {
+    if DRIVER.has_thread.swap(true, Ordering::Relaxed) {
+        return;
+    }
     #[cfg(unix)]
     fork::watch();
     if thread::Builder::new().name("purview-timer".into()).spawn(serve).is_err() {
-        state().has_thread = false;
+        DRIVER.has_thread.store(false, Ordering::Relaxed);
     }
 }
 
 fn serve() {
-    let mut state = state();
     let mut fired: u32 = 0;
+    let mut order = Order::unknown();
+    let mut batch = Batch::new();
     loop {
         let instant = Instant::now();
         let now = Tick::from_instant(instant);
-        state.wheel.advance(now);
-        if let Some(due) = state.wheel.pop(now) {
-            drop(state);
+        if let Some(due) = order.pop(now) {
             fired = fired.wrapping_add(1);
             if fired % BUSY == 0 {
-                runner::relieve(instant);
+                let _ = batch.hand_over(instant);
             }
             if let Some(due) = due {
-                fire(due);
+                fire(due, &mut batch);
             }
-            state = self::state();
             continue;
         }
-        let next = state.wheel.next();
-        let until_look = runner::relieve(instant);
-        let wait = next.map(|at| at.since(now)).into_iter().chain(until_look).min();
-        state.sleeps_until = next.unwrap_or(Tick::NEVER);
-        state = match wait {
-            None => DRIVER.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(wait) => {
-                let woken = DRIVER.changed.wait_timeout(state, wait);
-                woken.unwrap_or_else(PoisonError::into_inner).0
+        DRIVER.bell.look();
+        let next = order.look(now);
+        if next <= now {
+            continue;
+        }
+        let until_look = batch.hand_over(instant);
+        let until_next = (next != Tick::NEVER).then(|| next.since(now));
+        DRIVER.bell.sleep(next, until_next.into_iter().chain(until_look).min());
+        order = Order::unknown();
+    }
+}
+
+/// The order of what the wheels hold: when each may have something to do. What is put in meanwhile is not known here.
+struct Order([Tick; WHEELS]);
+
+impl Order {
+    fn unknown() -> Order {
+        Order([Tick::from_nanos(i64::MIN); WHEELS])
+    }
+
+    /// Looks at all of them: when there is something to do next.
+    fn look(&mut self, now: Tick) -> Tick {
+        let mut next = Tick::NEVER;
+        for (number, at) in self.0.iter_mut().enumerate() {
+            let mut wheel = wheel(number);
+            wheel.advance(now);
+            *at = wheel.next().unwrap_or(Tick::NEVER);
+            next = next.min(*at);
+        }
+        next
+    }
+
+    /// Takes out what is due first of all, if it is due at `now`; None inside, where there is nothing to be done for it.
+    fn pop(&mut self, now: Tick) -> Option<Option<Due>> {
+        loop {
+            let mut first = 0;
+            let mut second = Tick::NEVER;
+            for number in 1..WHEELS {
+                if self.0[number] < self.0[first] {
+                    second = self.0[first];
+                    first = number;
+                } else {
+                    second = second.min(self.0[number]);
+                }
             }
-        };
-        state.sleeps_until = AWAKE;
+            if self.0[first] > now {
+                return None;
+            }
+            let mut wheel = wheel(first);
+            wheel.advance(now);
+            self.0[first] = wheel.next().unwrap_or(Tick::NEVER);
+            if self.0[first] > second.min(now) {
+                continue;
+            }
+            let due = wheel.pop(now);
+            self.0[first] = wheel.next().unwrap_or(Tick::NEVER);
+            if due.is_some() {
+                return due;
+            }
+        }
     }
 }
 
 /// Serves what is due. A panic of a waker has been reported by the panic hook; there is no caller to hand it to (C32).
-fn fire(due: Due) {
+fn fire(due: Due, batch: &mut Batch) {
     let mut panics = Panics::new();
     match due {
         Due::Deadline(context) => {
-            tree::expire(&context, Wake::FromTimer, &mut panics);
+            tree::expire(&context, &mut Wake::FromTimer(batch), &mut panics);
             // Should this be the last handle, the values that go with it are the user's code.
-            runner::release(context);
+            batch.release(context);
         }
         Due::Alarm(waker) => panics.catch(|| waker.wake()),
     }
     panics.forget();
 }
 
-/// A fork takes the thread away and copies the locks, held or not. Both locks are taken around it, so that the child has
-/// them free and the wheel whole; and the child notes that it has no threads.
+/// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, so that the child has
+/// them free and the wheels whole; and the child notes that it has no threads.
 #[cfg(unix)]
 mod fork {
     use std::cell::RefCell;
+    use std::sync::atomic::Ordering;
     use std::sync::{MutexGuard, Once};
 
-    use super::{State, runner};
+    use super::super::runner;
+    use super::{DRIVER, WHEELS, Wheel};
+    use crate::sync;
 
-    type Held = (MutexGuard<'static, State>, MutexGuard<'static, runner::State>);
+    struct Held {
+        _wheels: [MutexGuard<'static, Wheel>; WHEELS],
+        _bell: sync::MutexGuard<'static, bool>,
+        runner: MutexGuard<'static, runner::State>,
+    }
 
     thread_local! {
         /// Held by the forking thread, from before the fork until after it.
@@ -156,7 +207,8 @@ mod fork {
     }
 
     extern "C" fn prepare() {
-        let held = (super::state(), runner::state());
+        let wheels = std::array::from_fn(super::wheel);
+        let held = Held { _wheels: wheels, _bell: DRIVER.bell.hold(), runner: runner::state() };
         // A thread that is being torn down has no such place any more; its child then does without the care.
         let _ = HELD.try_with(|place| place.replace(Some(held)));
     }
@@ -167,10 +219,10 @@ mod fork {
 
     extern "C" fn child() {
         let held = HELD.try_with(|place| place.take()).ok().flatten();
-        if let Some((mut driver, mut runner)) = held {
-            driver.has_thread = false;
-            driver.sleeps_until = super::AWAKE;
-            runner.forget_threads();
+        if let Some(mut held) = held {
+            DRIVER.has_thread.store(false, Ordering::Relaxed);
+            DRIVER.bell.forget();
+            held.runner.forget_threads();
         }
     }
 }

@@ -26,10 +26,6 @@ impl Heap {
         Heap { slots: Vec::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     pub(crate) fn earliest(&self) -> Option<Tick> {
         self.slots.first().map(|slot| slot.key.0)
     }

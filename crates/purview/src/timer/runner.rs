@@ -55,51 +55,50 @@ pub(super) fn state() -> MutexGuard<'static, State> {
     RUNNER.state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has `callback` called with `error`.
-pub(crate) fn call(callback: Counted, error: Error) {
-    push(Job::Callback(callback, error));
-}
+/// What the timer has for the thread that runs callbacks, and hands over in one go: so the two meet, and the one is woken, once
+/// for all that is due at a time.
+pub(crate) struct Batch(Vec<Job>);
 
-/// Drops a handle; if it was the last, what the context owns is dropped here and not on the calling thread.
-pub(crate) fn release(context: Ref) {
-    if let Some(dead) = context.release() {
-        push(Job::Reclaim(dead));
+impl Batch {
+    pub(super) const fn new() -> Batch {
+        Batch(Vec::new())
     }
-}
 
-fn push(job: Job) {
-    let mut state = state();
-    if state.jobs.is_empty() {
-        state.begun = Some(Instant::now());
+    /// Has `callback` called with `error`.
+    pub(crate) fn call(&mut self, callback: Counted, error: Error) {
+        self.0.push(Job::Callback(callback, error));
     }
-    state.jobs.push_back(job);
-    let start = state.threads == 0;
-    state.threads += usize::from(start);
-    let wake = state.idle > 0;
-    drop(state);
-    if start {
-        start_thread();
-    } else if wake {
-        RUNNER.work.notify_one();
-    }
-}
 
-/// Called by the timer before it sleeps: starts a thread where jobs wait behind one that takes too long. Returns when to
-/// look again.
-pub(super) fn relieve(now: Instant) -> Option<Duration> {
-    let mut state = state();
-    if state.jobs.is_empty() {
-        return None;
+    /// Drops a handle; if it was the last, what the context owns is dropped there and not on this thread.
+    pub(crate) fn release(&mut self, context: Ref) {
+        self.0.extend(context.release().map(Job::Reclaim));
     }
-    let waited = state.begun.map_or(PATIENCE, |begun| now.saturating_duration_since(begun));
-    if waited < PATIENCE {
-        return Some(PATIENCE - waited);
+
+    /// Before the timer sleeps, and now and then: hands over what there is, and starts another thread where jobs wait behind
+    /// one that takes too long. Returns when to look again.
+    pub(super) fn hand_over(&mut self, now: Instant) -> Option<Duration> {
+        let mut state = state();
+        if state.jobs.is_empty() {
+            state.begun = Some(now);
+        }
+        state.jobs.extend(self.0.drain(..));
+        if state.jobs.is_empty() {
+            return None;
+        }
+        let waited = state.begun.map_or(PATIENCE, |begun| now.saturating_duration_since(begun));
+        if state.idle > 0 {
+            drop(state);
+            RUNNER.work.notify_one();
+        } else if state.threads == 0 || waited >= PATIENCE {
+            state.begun = Some(now);
+            state.threads += 1;
+            drop(state);
+            start_thread();
+        } else {
+            return Some(PATIENCE - waited);
+        }
+        Some(PATIENCE)
     }
-    state.begun = Some(now);
-    state.threads += 1;
-    drop(state);
-    start_thread();
-    Some(PATIENCE)
 }
 
 /// Where no thread can be started, the timer tries again: jobs that wait keep it looking.

@@ -22,10 +22,14 @@ use crate::error::By;
 use crate::list::Tag;
 use crate::state::{Done, Ending, View};
 use crate::sync::{Ordering, fence};
-use crate::timer::Timers;
+use crate::timer::{Timers, this_threads_wheel};
 
 use super::parts::{Bound, Merged, Parts};
 use super::{Node, Ref};
+
+/// In a node's `wheel`: its entry may be in there. The number of the wheel is above.
+const ARMED: u8 = 1;
+const WHEEL: u8 = 1;
 
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
@@ -247,10 +251,28 @@ impl Node {
         near.into_iter().rev().flatten().for_each(Node::arm);
     }
 
+    /// Before it is shared: its entry goes into this thread's wheel.
+    #[inline]
+    pub(super) fn choose_wheel(&self) {
+        self.wheel.store((this_threads_wheel() as u8) << WHEEL, Ordering::Relaxed);
+    }
+
+    /// Whether its entry may be in there: written under that one's lock.
+    #[inline]
+    fn is_armed(&self) -> bool {
+        self.wheel.load(Ordering::Relaxed) & ARMED != 0
+    }
+
+    #[inline]
+    fn with_timers<R>(&self, change: impl FnOnce(Timers<'_>) -> R) -> R {
+        let wheel = self.wheel.load(Ordering::Relaxed) >> WHEEL;
+        self.clock().with_timers(usize::from(wheel), change)
+    }
+
     /// Puts it into the timer, then says so in the state.
     pub(super) fn arm(&self) {
-        self.clock().with_timers(|timers| {
-            self.armed.store(1, Ordering::Relaxed);
+        self.with_timers(|timers| {
+            self.wheel.store(self.wheel.load(Ordering::Relaxed) | ARMED, Ordering::Relaxed);
             // Pairs with the fence in `disarm`: either that one sees `armed`, or this one sees the end.
             fence(Ordering::SeqCst);
             if self.state().done().is_none() && self.limit() != Tick::NEVER {
@@ -273,9 +295,9 @@ impl Node {
             return;
         }
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) != 0 {
+        if self.is_armed() {
             let entry = self.timer();
-            self.clock().with_timers(|mut timers| entry.map(|entry| timers.remove(entry)));
+            self.with_timers(|mut timers| entry.map(|entry| timers.remove(entry)));
         }
     }
 
@@ -308,11 +330,11 @@ impl Node {
 
     fn lower_graced(&self, until: Tick) -> bool {
         let Some(extra) = self.extra() else { return false };
-        self.clock().with_timers(|timers| {
+        self.with_timers(|timers| {
             let lower = until < self.graced();
             if lower {
                 extra.graced.store(until.nanos(), Ordering::Release);
-                if self.armed.load(Ordering::Relaxed) != 0 && self.state().done().is_none() {
+                if self.is_armed() && self.state().done().is_none() {
                     self.enter(timers);
                 }
             }

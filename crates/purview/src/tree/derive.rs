@@ -176,7 +176,7 @@ impl Ref {
         if clock.is_manual() && node.is_owner() && node.limit() <= clock.now() {
             // The clock was advanced past it meanwhile, and may never be again.
             let mut panics = Panics::new();
-            expire(&child[0], Wake::Here, &mut panics);
+            expire(&child[0], &mut Wake::Here, &mut panics);
             panics.resume();
         }
         child

@@ -98,8 +98,8 @@ pub(crate) struct Node {
     pub(super) heat: AtomicU8,
     /// Whether, and in which of its parent's shards, it is listed: [`UNLISTED`], or the shard. Written under that one's lock.
     pub(super) listed: AtomicU8,
-    /// Whether the entry may be in the timer: written under the timer's lock.
-    pub(super) armed: AtomicU8,
+    /// Which of its clock's wheels its entry goes into, and whether it may be in there; see `deadline.rs`.
+    pub(super) wheel: AtomicU8,
     /// Which of its parent's shards keeps that one for it: [`UNLISTED`], if none does and it has a count of its own. Written
     /// once, before it is anybody's.
     pub(super) keeper: AtomicU8,
@@ -130,7 +130,7 @@ macro_rules! new_node {
             lock: Lock::new(),
             heat: AtomicU8::new(0),
             listed: AtomicU8::new(UNLISTED),
-            armed: AtomicU8::new(0),
+            wheel: AtomicU8::new(0),
             keeper: AtomicU8::new(UNLISTED),
             complete: AtomicU8::new(0),
         }

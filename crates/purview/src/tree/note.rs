@@ -44,7 +44,7 @@ fn cancel_any(context: &Ref, by: By, cause: Option<Cause>, place: &'static Locat
         expire_first(node, now, &mut panics);
         match node.note_call(by, now, &mut cause, place, &proxy) {
             Noted::Leaf => node.disarm(),
-            Noted::Sweep => sweep(context, Some(&proxy), Wake::Here, &mut panics),
+            Noted::Sweep => sweep(context, Some(&proxy), &mut Wake::Here, &mut panics),
             Noted::Lost => {}
         }
     }
@@ -57,7 +57,7 @@ fn cancel_any(context: &Ref, by: By, cause: Option<Cause>, place: &'static Locat
 }
 
 /// Ends an owner whose limit has passed, unless it has ended.
-pub(crate) fn expire(context: &Ref, wake: Wake, panics: &mut Panics) {
+pub(crate) fn expire(context: &Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
     let node = context.scope();
     let ending = node.note_expiry();
     if ending.origin() == context.node() && node.state().claim() {
@@ -74,7 +74,7 @@ fn expire_first(node: &Node, now: Tick, panics: &mut Panics) {
     }
     let Some(owner) = node.owner().filter(|owner| owner.limit() <= now) else { return };
     if let Some(owner) = Ref::upgrade(owner.this()) {
-        expire(&owner, Wake::Here, panics);
+        expire(&owner, &mut Wake::Here, panics);
         panics.release(owner);
     }
 }
@@ -87,7 +87,7 @@ fn finish(context: &Ref, panics: &mut Panics) {
     }
     if node.state().claim() {
         // It was noted by somebody who only looked at the clock, or at the parent: nobody comes to sweep it, or not yet.
-        sweep(context, None, Wake::Here, panics);
+        sweep(context, None, &mut Wake::Here, panics);
     } else {
         node.wait_until_complete();
     }

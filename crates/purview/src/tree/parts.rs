@@ -170,6 +170,8 @@ impl Node {
             let entry = unsafe { &raw mut (*place.cast::<Timed>()).entry };
             // SAFETY: as above.
             unsafe { entry.write(Entry::new()) };
+            // SAFETY: written above, and nobody else's yet.
+            unsafe { new.as_ref() }.choose_wheel();
         }
         if parts == Parts::Full {
             // SAFETY: as above.

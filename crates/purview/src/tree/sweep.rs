@@ -20,7 +20,7 @@ use super::wake::{let_go, tell};
 use super::{BATCH, Node, Panics, Ref, Wake};
 
 /// Marks what is below `first`, which the caller has claimed, and wakes who waits in it.
-pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: Wake, panics: &mut Panics) {
+pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, panics: &mut Panics) {
     let mut next = Some(first.clone());
     let mut firsts = Vec::new();
     let mut proxy = proxy;

@@ -8,7 +8,7 @@ use crate::list::Tag;
 use crate::observe::observer;
 use crate::on_done::{Callback, Counted};
 use crate::state::{Done, Ending};
-use crate::timer::runner;
+use crate::timer::runner::Batch;
 use crate::waiter::{Waiter, Who};
 
 use super::dependents::SHARDS;
@@ -16,24 +16,23 @@ use super::parts::Stand;
 use super::{Node, Panics, Ref};
 
 /// Who runs the callbacks of what ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
+pub(crate) enum Wake<'a> {
     /// The thread that ends it.
     Here,
     /// The thread that is kept for callbacks: this one is the timer's.
-    FromTimer,
+    FromTimer(&'a mut Batch),
 }
 
 /// Drops a handle where that may run the user's code: not on the timer's thread.
-pub(super) fn let_go(context: Ref, wake: Wake, panics: &mut Panics) {
+pub(super) fn let_go(context: Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
     match wake {
         Wake::Here => panics.release(context),
-        Wake::FromTimer => runner::release(context),
+        Wake::FromTimer(batch) => batch.release(context),
     }
 }
 
 /// Of a context that has ended: tells the observer and whoever waits there; and the timer, that it need not. Lets it go.
-pub(super) fn tell(context: Ref, wake: Wake, panics: &mut Panics) {
+pub(super) fn tell(context: Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
     let node = context.scope();
     let Some(ending) = node.state().done().map(Done::ending) else { return };
     if let Some(observer) = observer() {
@@ -79,13 +78,13 @@ impl Woken {
     }
 
     /// Runs the user's code; no lock is held.
-    fn wake(self, wake: Wake, panics: &mut Panics) {
+    fn wake(self, wake: &mut Wake<'_>, panics: &mut Panics) {
         match self {
             Woken::Nobody => {}
             Woken::Task(waker) => panics.catch(|| waker.wake()),
             Woken::Callback(callback, error) => match wake {
                 Wake::Here => panics.catch(|| callback.call(&error)),
-                Wake::FromTimer => runner::call(callback, error),
+                Wake::FromTimer(batch) => batch.call(callback, error),
             },
         }
     }
