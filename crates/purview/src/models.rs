@@ -608,3 +608,30 @@ fn c22_what_is_put_in_while_the_timers_thread_looks_is_not_slept_past() {
         server.join().unwrap();
     });
 }
+
+#[test]
+fn c13_a_context_that_only_a_shards_registration_keeps_goes_with_that() {
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let registration = ctx.on_done(|_| {});
+        let handle = guard.disarm();
+        let last = thread::spawn(move || drop((ctx, handle)));
+        assert!(registration.stop()); // loom tells of what is not freed
+        last.join().unwrap();
+    });
+}
+
+#[test]
+fn c33_a_callback_in_a_shard_is_stopped_or_called_and_its_context_goes() {
+    loom::model(|| {
+        let (ctx, guard) = in_demand();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let registration = ctx.on_done(move |_| _ = counted.fetch_add(1, Ordering::SeqCst));
+        drop(ctx);
+        let canceler = thread::spawn(move || guard.cancel());
+        let stopped = registration.stop();
+        canceler.join().unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), usize::from(!stopped));
+    });
+}

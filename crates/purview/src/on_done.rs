@@ -14,6 +14,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::Context;
 use crate::error::Error;
 use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, fence};
+use crate::tree::Kept;
 use crate::waiter::{Waiter, Who};
 
 /// A callback's registration, made by [`Context::on_done`].
@@ -25,7 +26,7 @@ use crate::waiter::{Waiter, Who};
 /// Dropping it waits for a running callback. Two callbacks that each drop the other's registration wait for ever.
 #[must_use = "dropping the registration unregisters the callback: keep it, or detach it"]
 pub struct OnDone {
-    context: Context,
+    context: Kept,
     /// None once it is stopped or detached.
     callback: Option<Counted>,
 }
@@ -33,35 +34,38 @@ pub struct OnDone {
 impl OnDone {
     pub(crate) fn new<F: FnOnce(&Error) + Send + 'static>(context: &Context, f: F) -> OnDone {
         let node = context.scope();
-        let callback = Callback::allocate(f);
-        let mut registration = OnDone { context: context.clone(), callback: None };
-        let mine = if node.ending().is_some() {
-            true
-        } else if node.can_be_done() {
-            let listed = callback.clone().into_list();
+        let (callback, listed) = Callback::allocate(f);
+        let mut kept = None;
+        let mut mine = node.ending().is_some(); // to be called here
+        if !mine && node.can_be_done() {
+            let listed = Who::Callback(listed.into_list());
             // SAFETY: the list has a count of the callback, which keeps the waiter until it has left.
-            match unsafe { node.enroll(&callback.get().waiter, Who::Callback(listed)) } {
-                Ok(()) => {
+            match unsafe { node.enroll_kept(context.as_ref(), &callback.get().waiter, listed) } {
+                Ok(context) => {
+                    kept = Some(context);
                     node.watch();
                     // If it has ended meanwhile, whoever takes the callback out calls it.
-                    node.ending().is_some() && callback.get().take_out(node)
+                    mine = node.ending().is_some() && callback.get().take_out(node);
                 }
                 Err(_) => {
-                    // SAFETY: the count that the list did not take.
-                    drop(unsafe { Callback::from_list(listed) });
-                    true
+                    callback.get().owners.store(1, Ordering::Relaxed); // the list did not take its own
+                    mine = true;
                 }
             }
         } else {
-            false
-        };
-        let ending = node.ending().filter(|_| mine);
-        let called = ending.map(|ending| (callback.clone(), Error::new(ending)));
-        registration.callback = Some(callback);
-        if let Some((callback, error)) = called {
-            callback.call(&error);
+            drop(listed);
+        }
+        let called = node.ending().filter(|_| mine).map(|ending| (callback.clone(), ending));
+        let context = kept.unwrap_or_else(|| Kept::by_count(context.as_ref()));
+        let registration = OnDone { context, callback: Some(callback) };
+        if let Some((callback, ending)) = called {
+            callback.call(&Error::new(ending));
         }
         registration
+    }
+
+    fn context(&self) -> Context {
+        Context::from_ref(self.context.context().clone())
     }
 
     /// Unregisters the callback. True if and only if this call kept it from running. Does not wait for one that runs.
@@ -92,15 +96,15 @@ impl OnDone {
     /// ```
     pub fn detach(mut self) {
         let Some(callback) = self.callback.take() else { return };
-        if self.context.can_be_done() {
-            callback.get().keep(&self.context);
+        if self.context.context().scope().can_be_done() {
+            callback.get().keep(self.context());
         }
     }
 
     /// Takes the callback out before it is called; false where it is too late.
     fn prevent(&self, callback: &Counted) -> bool {
         // Who takes it out of the list is the only one who can call it.
-        let unlisted = callback.get().take_out(self.context.scope());
+        let unlisted = callback.get().take_out(self.context.context().scope());
         if unlisted {
             callback.get().phase.store(OVER, Ordering::Relaxed);
         }
@@ -125,7 +129,7 @@ impl Drop for OnDone {
 
 impl fmt::Debug for OnDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnDone").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("OnDone").field("context", &self.context()).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +175,8 @@ const OVER: u8 = 4;
 static SOMETHING_OVER: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 
 impl Callback {
-    fn allocate<F: FnOnce(&Error) + Send + 'static>(code: F) -> Counted {
+    /// With two counts: its registration's, and the one for its list.
+    fn allocate<F: FnOnce(&Error) + Send + 'static>(code: F) -> (Counted, Counted) {
         unsafe fn run<F: FnOnce(&Error)>(callback: NonNull<Callback>, error: Option<&Error>) {
             // SAFETY: made for this type.
             let coded = unsafe { callback.cast::<Coded<F>>().as_ref() };
@@ -189,14 +194,15 @@ impl Callback {
         }
         let callback = Callback {
             waiter: Waiter::new(),
-            owners: AtomicU32::new(1),
+            owners: AtomicU32::new(2),
             phase: AtomicU8::new(WAITING),
             kept: UnsafeCell::new(None),
             run: run::<F>,
             free: free::<F>,
         };
         let code = std::cell::UnsafeCell::new(ManuallyDrop::new(code));
-        Counted(NonNull::from(Box::leak(Box::new(Coded { callback, code }))).cast())
+        let callback = NonNull::from(Box::leak(Box::new(Coded { callback, code }))).cast();
+        (Counted(callback), Counted(callback))
     }
 
     /// The count that a list had.
@@ -211,22 +217,22 @@ impl Callback {
         self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes it out of its node's list; true if it was in.
+    /// For its registration, takes it out of its node's list; true if it was in.
     fn take_out(&self, node: &crate::tree::Node) -> bool {
         // SAFETY: it was only ever listed at this node.
         match unsafe { node.leave(&self.waiter) } {
-            Who::Callback(listed) => {
-                // SAFETY: the count that the list had.
-                drop(unsafe { Callback::from_list(listed) });
+            Who::Callback(_) => {
+                // The list's count and the registration's are all there are: who calls it would have taken it out.
+                self.owners.store(1, Ordering::Relaxed);
                 true
             }
             Who::Task(_) | Who::Nobody => false,
         }
     }
 
-    fn keep(&self, context: &Context) {
+    fn keep(&self, context: Context) {
         // SAFETY: only its registration writes here, and nobody reads before the phase says so.
-        self.kept.with_mut(|kept| unsafe { *kept = Some(context.clone()) });
+        self.kept.with_mut(|kept| unsafe { *kept = Some(context) });
         if self.advance(WAITING, DETACHED).is_err() {
             // SAFETY: as above.
             drop(self.kept.with_mut(|kept| unsafe { (*kept).take() }));

@@ -91,7 +91,7 @@ mod wait;
 mod wake;
 
 pub(crate) use derive::{Plan, manual_root};
-pub(crate) use handle::Ref;
+pub(crate) use handle::{Kept, Ref};
 pub(crate) use merge::any_of;
 pub(crate) use node::{Head, Kind, Node};
 pub(crate) use note::{cancel, expire};

@@ -1,10 +1,12 @@
 //! The counted pointer to a context.
 #![expect(unsafe_code, reason = "a handle is a count of what it points at")]
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::sync::{AtomicU32, Ordering};
 
+use super::node::UNLISTED;
 use super::{Dead, Head, Node};
 
 /// A strong pointer to a context.
@@ -48,7 +50,7 @@ impl Ref {
 
     /// The pointer, with the count that this handle is.
     pub(super) fn into_raw(self) -> NonNull<Head> {
-        std::mem::ManuallyDrop::new(self).0
+        ManuallyDrop::new(self).0
     }
 
     #[inline]
@@ -92,6 +94,36 @@ impl Drop for Ref {
     fn drop(&mut self) {
         // SAFETY: the handle is given up.
         if let Some(dead) = unsafe { Dead::release(self.0) } {
+            dead.reclaim_here();
+        }
+    }
+}
+
+/// A context for as long as a registration lasts: by a count, or by one of its shards, at which threads don't meet.
+pub(crate) struct Kept {
+    context: ManuallyDrop<Ref>,
+    keeper: u8,
+}
+
+impl Kept {
+    pub(crate) fn by_count(context: &Ref) -> Kept {
+        Kept { context: ManuallyDrop::new(context.clone()), keeper: UNLISTED }
+    }
+
+    /// The shard has been told.
+    pub(super) fn by_shard(context: &Ref, shard: u8) -> Kept {
+        Kept { context: ManuallyDrop::new(Ref(context.0)), keeper: shard }
+    }
+
+    pub(crate) fn context(&self) -> &Ref {
+        &self.context
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: by what this is; it is given up.
+        if let Some(dead) = unsafe { Dead::release_kept(self.context.0, self.keeper) } {
             dead.reclaim_here();
         }
     }

@@ -71,19 +71,20 @@ impl Dead {
         unsafe { Dead::release(head) }
     }
 
-    /// Gives up what a context that is gone had of its parent; Some if that was the last.
+    /// Gives up what a child or a registration had of `head`; Some if that was the last.
     ///
     /// # Safety
-    /// It had a count of `parent`, or is kept by its shard `keeper`.
-    unsafe fn release_parent(parent: NonNull<Head>, keeper: u8) -> Option<Dead> {
+    /// That was a count; or, of a node, that its shard `keeper` kept it.
+    #[inline]
+    pub(super) unsafe fn release_kept(head: NonNull<Head>, keeper: u8) -> Option<Dead> {
         if keeper != UNLISTED {
             // SAFETY: the shard keeps it so far. Its lock is the last that is touched, unless a count is taken over.
-            if !unsafe { parent.cast::<Node>().as_ref() }.give_up(keeper) {
+            if !unsafe { head.cast::<Node>().as_ref() }.give_up(keeper) {
                 return None;
             }
         }
         // SAFETY: the count is the caller's.
-        unsafe { Dead::release(parent) }
+        unsafe { Dead::release(head) }
     }
 
     /// Frees it on the spot, and goes on with a panic of the user's code.
@@ -111,7 +112,7 @@ impl Dead {
         // SAFETY: the count that all handles together had.
         unsafe { Node::release_own_memory(head.cast()) };
         // SAFETY: what the freed context had.
-        let last = parent.and_then(|parent| unsafe { Dead::release_parent(parent, keeper) });
+        let last = parent.and_then(|parent| unsafe { Dead::release_kept(parent, keeper) });
         if let Some(dead) = last {
             dead.reclaim_slowly();
         }
@@ -125,7 +126,7 @@ impl Dead {
             let parent = dead.free(&mut others, panics);
             // SAFETY: what the freed context had.
             next =
-                parent.and_then(|(parent, keeper)| unsafe { Dead::release_parent(parent, keeper) });
+                parent.and_then(|(parent, keeper)| unsafe { Dead::release_kept(parent, keeper) });
             while next.is_none() {
                 let Some(parent) = others.pop() else { break };
                 // SAFETY: as above.

@@ -4,7 +4,8 @@
 use crate::order;
 use crate::waiter::{Waiter, Who};
 
-use super::Node;
+use super::dependents::Held;
+use super::{Kept, Node, Ref};
 
 impl Node {
     /// Lists `waiter` as `who`, at the end. Where the node has ended it gives `who` back.
@@ -15,6 +16,40 @@ impl Node {
     /// The waiter is in no list, and does not move or go before it has [left](Node::leave) (W2).
     #[inline]
     pub(crate) unsafe fn enroll(&self, waiter: &Waiter, who: Who) -> Result<(), Who> {
+        // SAFETY: by the contract.
+        unsafe { self.enroll_and(waiter, who, |_| ()) }
+    }
+
+    /// The same, and keeps `context`, which is this node's, for as long as the waiter's owner likes.
+    ///
+    /// # Safety
+    /// As for [`enroll`](Self::enroll).
+    #[inline]
+    pub(crate) unsafe fn enroll_kept(
+        &self,
+        context: &Ref,
+        waiter: &Waiter,
+        who: Who,
+    ) -> Result<Kept, Who> {
+        let keep = |held: &Held<'_>| {
+            let keeps = !context.head().is_layer() && held.keep();
+            keeps.then_some(held.shard)
+        };
+        // SAFETY: by the contract.
+        let shard = unsafe { self.enroll_and(waiter, who, keep) }?;
+        Ok(match shard {
+            Some(shard) => Kept::by_shard(context, shard),
+            None => Kept::by_count(context),
+        })
+    }
+
+    #[inline]
+    unsafe fn enroll_and<R>(
+        &self,
+        waiter: &Waiter,
+        who: Who,
+        also: impl FnOnce(&Held<'_>) -> R,
+    ) -> Result<R, Who> {
         let mut held = self.hold();
         if self.state().done().is_some() {
             return Err(who); // D3
@@ -26,7 +61,7 @@ impl Node {
         // Order among shards is told by stamps; what was listed before there were any has come first.
         let stamp = if self.lists() > 1 { order::next(0, None) } else { 0 };
         waiter.set_listed(held.shard, stamp);
-        Ok(())
+        Ok(also(&held))
     }
 
     /// Has a listed waiter be `who` from now on, and gives back who it was: dropped by the caller, with no lock held. If
