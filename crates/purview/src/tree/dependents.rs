@@ -250,6 +250,20 @@ impl Node {
         self.dependents.0.load(Ordering::Relaxed).is_null()
     }
 
+    /// Of a node that is done: whether it has no child to be ended, and never will (D3). Of one with shards it is not known.
+    #[inline]
+    pub(super) fn is_childless(&self) -> bool {
+        let childless = |list: Item| list.is_none() || list.tag() == Tag::Waiter;
+        let seems = |node: &Node| {
+            let word = node.dependents.0.load(Ordering::Relaxed);
+            word.addr() & IN_SHARDS == 0 && childless(Item::from_word(word))
+        };
+        seems(self) && {
+            let _lock = self.lock.lock();
+            seems(self)
+        }
+    }
+
     /// Visits all that is listed, each list under its lock, which is let go every so often: a cursor keeps the place.
     /// Somebody may empty a list meanwhile; then what was in it is no longer this walk's to visit.
     pub(super) fn for_each(&self, mut visit: impl FnMut(Item)) {

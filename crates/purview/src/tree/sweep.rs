@@ -35,6 +35,7 @@ pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, pan
         for other in others {
             other.complete();
             unit.chain.append(other.chain);
+            unit.childless.append(other.childless);
             aside.kept.extend(other.others);
         }
         unit.complete();
@@ -47,6 +48,7 @@ pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, pan
         first.scope().unlink();
         tell(first, wake, panics);
         let mut chain = unit.chain;
+        chain.append(unit.childless);
         chain.sort();
         while let Some(context) = chain.pop() {
             context.scope().unlink(); // a merged one's other parents
@@ -126,8 +128,11 @@ impl Aside {
 struct Unit {
     /// The number of its uppermost node.
     id: u64,
-    /// Nodes that somebody may wait for, parents before children.
+    /// Nodes that have children, or had; parents before children.
     chain: Chain,
+    /// Nodes that somebody may wait for, and no more. A node is come by twice at least, when it is marked and when it is told;
+    /// these, no oftener: where there are many, coming by is what costs.
+    childless: Chain,
     /// Nodes that somebody else has ended and is sweeping.
     others: Vec<Ref>,
     /// Nodes among whose children there are such that are being swept by a call of their own. Kept by the chain, or first.
@@ -137,7 +142,8 @@ struct Unit {
 impl Unit {
     fn new(first: &Node) -> Unit {
         let id = first.head.id.number();
-        Unit { id, chain: Chain::new(), others: Vec::new(), proxied: Vec::new() }
+        let (chain, childless) = (Chain::new(), Chain::new());
+        Unit { id, chain, childless, others: Vec::new(), proxied: Vec::new() }
     }
 
     /// Ends everything below what is in the chain, parents before children.
@@ -177,7 +183,7 @@ impl Unit {
         let at = parent.ended_at(ending);
         let mut proxied = false;
         for shard in 0..parent.lists() {
-            let mut run = Chain::new(); // the newest come first, so each goes in front
+            let mut run = [Chain::new(), Chain::new()]; // the newest come first, so each goes in front
             let mut more = true;
             while more {
                 let mut held = parent.hold_shard(shard);
@@ -228,7 +234,9 @@ impl Unit {
                     give_way(); // a derive, or a child that leaves: it must not wait for the whole list (C14)
                 }
             }
+            let [run, childless] = run;
             self.chain.append(run);
+            self.childless.append(childless);
         }
         if proxied {
             self.proxied.push(parent.this());
@@ -242,7 +250,7 @@ impl Unit {
         child: NonNull<Node>,
         ending: Ending,
         at: Tick,
-        run: &mut Chain,
+        [run, childless]: &mut [Chain; 2],
         aside: &mut Aside,
     ) {
         // SAFETY: it was listed; it does not go before it is seen to be unlisted, which is the last touch.
@@ -272,8 +280,12 @@ impl Unit {
         node.listed.store(UNLISTED, Ordering::Release);
         match context {
             None => {} // it is going, and has nobody below
-            Some(context) if mine => run.prepend(context),
-            Some(context) => self.others.push(context),
+            Some(context) if !mine => self.others.push(context),
+            Some(context) if node.is_childless() => {
+                node.set_complete();
+                childless.prepend(context);
+            }
+            Some(context) => run.prepend(context),
         }
     }
 }
