@@ -54,10 +54,7 @@ mod error;
 mod guard;
 mod key;
 mod list;
-#[cfg_attr(
-    all(test, purview_loom),
-    allow(dead_code, clippy::allow_attributes, reason = "loom's mutex waits")
-)]
+#[cfg_attr(all(test, purview_loom), expect(dead_code, reason = "loom's mutex waits"))]
 mod lock;
 #[cfg(all(test, purview_loom))]
 mod models;

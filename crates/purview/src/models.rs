@@ -104,6 +104,21 @@ fn c8_a_child_derived_during_a_cancel_is_never_lost() {
 }
 
 #[test]
+fn c8_a_child_derived_during_a_cancel_above_from_one_that_is_waited_for_is_never_lost() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, _guard) = ctx.with_cancel();
+        let wakes = Arc::new(Wakes::default());
+        let mut done = Box::pin(child.clone().into_done());
+        assert!(!poll(done.as_mut(), &wakes));
+        let canceler = thread::spawn(move || guard.cancel());
+        let (below, _guard) = child.with_cancel();
+        canceler.join().unwrap();
+        assert!(below.is_done() && wakes.count() == 1);
+    });
+}
+
+#[test]
 fn c13_a_child_may_be_dropped_while_its_parent_is_canceled() {
     loom::model(|| {
         let (ctx, guard) = root();

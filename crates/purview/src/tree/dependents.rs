@@ -111,9 +111,10 @@ impl Drop for Held<'_> {
 
 impl<'a> Held<'a> {
     #[inline]
-    fn new(word: &'a AtomicPtr<Link>, lock: Locked<'a>) -> Self {
+    fn new(word: &'a AtomicPtr<Link>, of: Option<(u8, &'a Shard)>, lock: Locked<'a>) -> Self {
         let list = Head(Item::from_word(word.load(Ordering::Relaxed)));
-        Held { list, shard: 0, word, of: None, lock }
+        let (shard, of) = of.map_or((0, None), |(number, shard)| (number, Some(shard)));
+        Held { list, shard, word, of, lock }
     }
 
     pub(super) fn is_awaited(&self) -> bool {
@@ -174,9 +175,7 @@ impl Node {
         match self.dependents.shards() {
             Some(shards) => {
                 let of = &shards[shard];
-                let lock = of.lock.lock();
-                let list = Head(Item::from_word(of.head.load(Ordering::Relaxed)));
-                Held { list, shard: shard as u8, word: &of.head, of: Some(of), lock }
+                Held::new(&of.head, Some((shard as u8, of)), of.lock.lock())
             }
             None => self.hold_shard(shard), // not so: it is split for good
         }
@@ -188,7 +187,7 @@ impl Node {
         if self.dependents.0.load(Ordering::Relaxed).addr() & IN_SHARDS != 0 {
             return None;
         }
-        Some(Held::new(&self.dependents.0, lock))
+        Some(Held::new(&self.dependents.0, None, lock))
     }
 
     /// Of a node whose last handle is about to go: has each shard that keeps it for a child take a count. True if any has.

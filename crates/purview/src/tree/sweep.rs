@@ -272,11 +272,7 @@ impl Unit {
             return;
         }
         let ending = node.own_end_before(at).unwrap_or(ending);
-        let mine = match node.state().end(ending, true) {
-            Outcome::Won => true,
-            // Noted by somebody who only looked at the clock, or at the parent: nobody has taken on its subtree.
-            Outcome::Lost => node.state().claim(),
-        };
+        let mine = node.end_or_claim(ending);
         node.listed.store(UNLISTED, Ordering::Release);
         match context {
             None => {} // it is going, and has nobody below
@@ -294,11 +290,15 @@ impl Node {
     /// Ends a merged node, which another parent's sweep may be ending. True if its subtree is the caller's to sweep.
     fn end_merged(&self, ending: Ending) -> bool {
         let at = self.ended_at(ending);
-        let outcome = {
-            let _guard = self.guard();
-            self.state().end(self.own_end_before(at).unwrap_or(ending), true)
-        };
-        match outcome {
+        let _guard = self.guard();
+        self.end_or_claim(self.own_end_before(at).unwrap_or(ending))
+    }
+
+    /// Ends it; or, where it has ended, claims it: that was noted by somebody who only looked at the clock, or at the parent,
+    /// and nobody has taken on its subtree. True if that is the caller's to sweep. Its end is guarded by the caller.
+    #[inline]
+    fn end_or_claim(&self, ending: Ending) -> bool {
+        match self.state().end(ending, true) {
             Outcome::Won => true,
             Outcome::Lost => self.state().claim(),
         }
