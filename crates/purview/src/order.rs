@@ -122,10 +122,11 @@ impl Scale {
         const STEP: u64 = LANES as u64;
         let lane = thread_number() % LANES;
         let now = now.unwrap_or_else(|| Clock::SYSTEM.now());
-        let passed = u64::try_from(now.since(self.since).as_nanos()).unwrap_or(u64::MAX);
+        let passed = now.nanos().saturating_sub(self.since.nanos());
         // For nine years. A lane's numbers are a step apart, so no two lanes have one in common.
-        let by_clock = self.base.saturating_add(passed.saturating_mul(STEP));
-        let at_least = by_clock.max((after + 1).next_multiple_of(STEP)).saturating_add(lane as u64);
+        let by_clock = u64::try_from(passed).unwrap_or(0).saturating_mul(STEP);
+        let at_least = self.base.saturating_add(by_clock).max((after + 1).next_multiple_of(STEP));
+        let at_least = at_least.saturating_add(lane as u64);
         // A lane is one thread's alone, as long as there are no more threads than lanes.
         let last = &LAST[lane].0;
         let mut before = last.load(Ordering::Relaxed);
