@@ -48,20 +48,20 @@
 //! proxy on the caller's stack stands there until they are marked.
 //!
 //! # How children are linked, and why so
-//! Measured by `cargo xtask bench --rows P1,P2,P3`, ns (median of the rounds) on the machine of BENCHMARKS.md:
+//! Measured with the workloads P1 to P3 of BENCHMARKS.md on its machine, ns, medians of five rounds in turn:
 //!
 //! | children are linked | P1 | P2, two threads | P3 | P3, two threads |
 //! |---|---:|---:|---:|---:|
-//! | into one list, under the node's lock of a byte | 147 | 1331 | 263 | 1732 |
-//! | into a shard a thread, which keeps the parent, once threads have collided | 177 | 373 | 307 | 473 |
-//! | not at all: the least that linking late could cost | 154 | 557 | 266 | 662 |
-//! | tokio-util, in the same runs | 284 | 2061 | 510 | 2383 |
+//! | into one list, under the node's lock of a byte | 147 | 1163 | 251 | 1355 |
+//! | into a shard a thread, which keeps the parent, once threads have collided | 123 | 210 | 244 | 193 |
+//! | not at all: the least that linking late could cost | 129 | 341 | 188 | 465 |
+//! | tokio-util, in the same runs | 244 | 1901 | 434 | 2011 |
 //!
 //! (On one thread the first two run the same code but for a test; the difference is the noise of that machine.)
 //!
 //! Linking late (a child that nobody waits for looks up at its parent when it is polled) spares the list's lock, but not the
 //! count of the parent, which is what two threads meet at: a shard that keeps the parent for its children spares that, too, and
-//! is the cheaper by a third. And a poll would be two loads, or as many as there are levels (a prototype took 91 ns a hundred
+//! is the cheaper by a third or more. And a poll would be two loads, or as many as there are levels (a prototype took 91 ns a hundred
 //! levels deep). A poll is what contexts do most, so it has to be one (P4).
 //!
 //! So: at once, into one list under a lock of one byte, as long as nobody meets there; from then on into shards.
