@@ -59,7 +59,7 @@ fn times(text: &mut String, results: &Results, facts: &Facts, options: &Options)
             let to_go = held(GO, true);
             let mut other = Vec::new();
             if let Some(floor) = find("floor") {
-                other.push(format!("{} bare load {}", held(FLOOR, true), floor.cell()));
+                other.push(format!("{} floor {}", held(FLOOR, true), floor.cell()));
             }
             for bar in bars::of(row, case, metric) {
                 match bar.of {
