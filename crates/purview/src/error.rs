@@ -297,15 +297,18 @@ impl Origin {
     /// When. For a deadline: the deadline itself, however much later it was noticed.
     #[must_use]
     pub fn at(&self) -> Instant {
-        let node = self.node();
-        let at = match self.0.by() {
-            By::Call | By::GuardDropped => Some(node.ended().at),
-            By::Deadline => Some(node.fixed()),
-            By::GraceOver => Some(node.graced()),
-        };
         // What is further away than the platform's clock can tell is told as the epoch of this process.
-        at.and_then(Tick::to_instant)
-            .unwrap_or_else(|| Tick::from_nanos(0).to_instant().unwrap_or_else(Instant::now))
+        let at = self.tick().to_instant().or_else(|| Tick::from_nanos(0).to_instant());
+        at.unwrap_or_else(Instant::now)
+    }
+
+    pub(crate) fn tick(&self) -> Tick {
+        let node = self.node();
+        match self.0.by() {
+            By::Call | By::GuardDropped => node.ended().at,
+            By::Deadline => node.fixed(),
+            By::GraceOver => node.graced(),
+        }
     }
 
     /// By what means.

@@ -1,5 +1,5 @@
 //! Go's `context` for Rust, and past it: a tree of cancellation, deadlines, causes and request-scoped values, for async code on
-//! any runtime and for plain threads. No dependencies.
+//! any runtime and for plain threads; and the tasks that obey it. No dependencies.
 //!
 //! A program does work on somebody's behalf: a request, a job, a shutdown. A [`Context`] is what that work may know (its
 //! values), how long it may take (its deadline) and when it must stop (its end). Deriving gives a child; when a context
@@ -37,6 +37,7 @@
 //! | clean up afterwards | [`Context::with_grace`], which has a bound; [`Context::without_cancel`], which has none |
 //! | obey two masters | [`Context::any_of`] |
 //! | learn why | [`Error::cause`], [`Error::origin`] |
+//! | run tasks that end before you do | [`TaskGroup`]; [`thread::scope`] for threads that borrow; [`Semaphore`] |
 //! | see what goes on | Debug, [`Context::statistics`], [`observe`] |
 //!
 //! # When not to use it
@@ -51,6 +52,7 @@ mod clock;
 mod context;
 mod done;
 mod error;
+mod group;
 mod guard;
 mod key;
 mod list;
@@ -64,9 +66,11 @@ mod order;
 mod park;
 mod path;
 mod run;
+mod semaphore;
 mod sleep;
 mod state;
 mod sync;
+pub mod thread;
 pub mod time;
 mod timer;
 mod tree;
@@ -77,11 +81,16 @@ pub use builder::Derive;
 pub use context::Context;
 pub use done::Done;
 pub use error::{By, Cause, Error, ErrorKind, Origin};
+pub use group::{
+    Dropped, Failure, GroupBuilder, GroupError, NoSpawn, OnFailure, Panicked, Report, Spawn,
+    StopTimes, TaskGroup, TaskInfo, TaskKind, TaskState, TrySpawnError,
+};
 pub use guard::{CancelGuard, CancelHandle};
 pub use key::Key;
 pub use observe::{ContextId, Statistics};
 pub use on_done::OnDone;
 pub use run::Run;
+pub use semaphore::{Permit, Semaphore};
 pub use sleep::Sleep;
 
 #[doc = include_str!("../PROMISES.md")]

@@ -1,0 +1,633 @@
+//! Task groups: tasks that end before who started them does.
+//!
+//! ```text
+//! TaskGroup ──► Shared ◄── Ticket ── Tracked (a future, in the runtime)     context ── the tasks'; a failure cancels it
+//!    │            │ roster: who is there                                    abort   ── its end drops futures
+//!    └ its guard  │ limit, backlog: who may not begin yet                   idle    ── ends when all is over
+//! ```
+//! A group is made of contexts: to tell all is to cancel one, to drop futures is to cancel another, above which each of them
+//! [runs](crate::Context::run), and the last task cancels a third, which is what a join waits for.
+//!
+//! # Invariants
+//! - **G1** A task that was taken is counted in `live` until its [`Ticket`](task::Ticket) has told how it ended, however that
+//!   was: by itself, by a panic, dropped by its runtime, or never begun.
+//! - **G2** A future's work is gone before its ticket tells; so nothing of a task runs after a join has returned.
+//! - **G3** No lock is held while something of the user's runs: no task, closure, drop or hook.
+//! - **G4** The room for a task is taken before it is handed to the runtime, and given back after it has told.
+
+mod builder;
+mod failure;
+mod info;
+mod roster;
+mod scope;
+mod shared;
+mod spawn;
+mod start;
+mod task;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+pub use builder::GroupBuilder;
+pub use failure::{Dropped, Failure, GroupError, Panicked};
+pub use info::{Report, StopTimes, TaskInfo, TaskKind, TaskState};
+pub use scope::{Scope, scope};
+pub use spawn::{NoSpawn, Spawn, TrySpawnError};
+
+use crate::clock::Tick;
+use crate::error::Cause;
+use crate::park::block_on;
+use crate::{CancelGuard, Context};
+use roster::Record;
+use shared::{Crew, Shared};
+use spawn::Refused;
+use start::{named_thread, start, start_blocking, start_now};
+use task::Ticket;
+
+/// What a group does when a task fails.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// Cancels its context, with the failure as the cause.
+    #[default]
+    Cancel,
+    /// Notes it; the other tasks go on.
+    Isolate,
+}
+
+/// As many futures as are not dropped at once, when they are to be, are waited for no longer than this: they don't come to an
+/// await.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Tasks under one context, all of which have ended before the group has.
+///
+/// The first failure cancels the others, with itself as the cause; [`join`](Self::join) waits for all and tells what failed. A
+/// panic is a failure like an error. Results are not kept: a group may run for years.
+///
+/// `E` is the tasks' error, `S` starts them: a runtime's crate names a group of its own (`purview_tokio::TaskGroup`); a group
+/// of threads needs none.
+///
+/// ```
+/// use purview::{Context, TaskGroup};
+///
+/// let group: TaskGroup<std::io::Error> = TaskGroup::new(&Context::background());
+/// group.spawn_thread(|ctx| {
+///     ctx.done().wait(); // works until it is told to stop
+///     Ok(())
+/// });
+/// group.spawn_thread(|_ctx| Err(std::io::Error::other("disk full")));
+/// let err = group.join_blocking().unwrap_err();
+/// assert_eq!(err.failures()[0].cause().to_string(), "disk full");
+/// ```
+///
+/// # When it is dropped
+/// Its context is canceled, and nothing is detached unseen: futures are dropped at their next await, when the group's
+/// [grace](GroupBuilder::grace) is over; at once, if it was given none. Threads cannot be stopped from outside: they are told.
+#[must_use = "dropping a group cancels its tasks"]
+pub struct TaskGroup<E, S: 'static = NoSpawn> {
+    shared: Arc<Shared<S>>,
+    crew: Weak<Crew<S>>,
+    /// None once it is closed.
+    own: Mutex<Option<Arc<Crew<S>>>>,
+    guard: CancelGuard,
+    has_grace: bool,
+    of: PhantomData<fn() -> E>,
+}
+
+impl<E, S> TaskGroup<E, S> {
+    /// Makes a group below `ctx`.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.join_blocking().unwrap(); // nothing to do
+    /// ```
+    ///
+    /// # Panics
+    /// As the making of an `S` does: a runtime's may want to be made inside it.
+    #[track_caller]
+    pub fn new(ctx: &Context) -> Self
+    where
+        S: Default + Send + Sync + 'static,
+    {
+        Self::builder(ctx).build()
+    }
+
+    /// Makes one with a name, a limit, a grace, or one that goes on after a failure.
+    ///
+    /// ```
+    /// use purview::{Context, Error, OnFailure, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::builder(&Context::background())
+    ///     .name("indexers")
+    ///     .limit(2)
+    ///     .on_failure(OnFailure::Isolate)
+    ///     .build();
+    /// (0..100).for_each(|_| group.spawn_thread(|ctx| ctx.check())); // two at a time
+    /// group.join_blocking().unwrap();
+    /// ```
+    #[track_caller]
+    pub fn builder(ctx: &Context) -> GroupBuilder<E, S> {
+        GroupBuilder::new(ctx)
+    }
+
+    /// The tasks' context. It ends with the first failure, when the group is told to stop, or with the group.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// let ctx = group.context().clone();
+    /// drop(group);
+    /// assert!(ctx.is_done());
+    /// ```
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.shared.context
+    }
+
+    /// Takes no more tasks, for good.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.close();
+    /// group.spawn_thread(|_ctx| unreachable!());
+    /// group.join_blocking().unwrap();
+    /// ```
+    pub fn close(&self) {
+        let own = self.own().take();
+        drop(own); // maybe the last
+    }
+
+    /// Whether it was [closed](Self::close).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.own().is_none()
+    }
+
+    /// Tells all tasks to stop, and why, unless they have been told.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    /// group.cancel_with("no longer needed");
+    /// let err = group.join_blocking().unwrap_err();
+    /// assert_eq!(err.to_string(), "context canceled: no longer needed");
+    /// ```
+    pub fn cancel_with(&self, cause: impl Into<Cause>) {
+        self.guard.cancel_with(cause);
+    }
+
+    /// How many tasks there are that have not ended, begun or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.crew.strong_count() - usize::from(!self.is_closed())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tasks that have begun and not ended, the oldest first.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup, TaskState};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread_named("reader", |ctx| Err(ctx.done().wait()));
+    /// let task = &group.tasks()[0];
+    /// assert_eq!((task.name(), task.state()), (Some("reader"), TaskState::Running));
+    /// ```
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.shared.tasks()
+    }
+
+    /// Those that were told to stop so long ago, and have not: the leaks.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::{sync::mpsc, time::Duration};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// let (end, ends) = mpsc::channel::<()>();
+    /// group.spawn_thread_named("deaf", move |_ctx| { let _ = ends.recv(); Ok(()) });
+    /// group.cancel_with("shutdown");
+    /// assert_eq!(group.overdue(Duration::ZERO)[0].name(), Some("deaf"));
+    /// drop(end);
+    /// ```
+    #[must_use]
+    pub fn overdue(&self, after: Duration) -> Vec<TaskInfo> {
+        let mut tasks = self.tasks();
+        tasks.retain(|task| task.told().is_some_and(|told| told >= after));
+        tasks
+    }
+
+    /// How long tasks took from being told to stop until they had.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::time::Duration;
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// assert_eq!(group.stop_times().count(), 0);
+    /// ```
+    #[must_use]
+    pub fn stop_times(&self) -> StopTimes {
+        self.shared.roster.stop_times()
+    }
+
+    // ── threads ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Starts a thread for `task`. Past the limit, it is started when there is room.
+    ///
+    /// Where the system has no thread left, that is the task's failure. A group that is closed, or has ended, drops the task.
+    ///
+    /// ```
+    /// use purview::{Context, TaskGroup};
+    /// let group: TaskGroup<std::io::Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread(|_ctx| std::fs::read("/no/such/file").map(drop));
+    /// assert_eq!(group.join_blocking().unwrap_err().error().unwrap().kind(), std::io::ErrorKind::NotFound);
+    /// ```
+    #[track_caller]
+    pub fn spawn_thread<F>(&self, task: F)
+    where
+        F: FnOnce(Context) -> Result<(), E> + Send + 'static,
+        E: Into<Cause> + 'static,
+        S: Send + Sync + 'static,
+    {
+        self.spawn_thread_as(None, Location::caller(), task);
+    }
+
+    /// The same, with a name: the thread's, too.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread_named("reader", |_ctx| {
+    ///     assert_eq!(std::thread::current().name(), Some("reader"));
+    ///     Ok(())
+    /// });
+    /// group.join_blocking().unwrap();
+    /// ```
+    #[track_caller]
+    pub fn spawn_thread_named<F>(&self, name: impl Into<Cow<'static, str>>, task: F)
+    where
+        F: FnOnce(Context) -> Result<(), E> + Send + 'static,
+        E: Into<Cause> + 'static,
+        S: Send + Sync + 'static,
+    {
+        self.spawn_thread_as(Some(name.into()), Location::caller(), task);
+    }
+
+    fn spawn_thread_as<F>(
+        &self,
+        name: Option<Cow<'static, str>>,
+        location: &'static Location<'static>,
+        task: F,
+    ) where
+        F: FnOnce(Context) -> Result<(), E> + Send + 'static,
+        E: Into<Cause> + 'static,
+        S: Send + Sync + 'static,
+    {
+        let thread = named_thread(name.as_deref());
+        self.begin(name, location, TaskKind::Blocking, move |shared, ticket| {
+            start_blocking(shared, ticket, task, |run| thread.spawn(run).map(drop));
+        });
+    }
+
+    /// Has `start` called with the task's ticket: now, if there is room, or later, or never.
+    fn begin(
+        &self,
+        name: Option<Cow<'static, str>>,
+        location: &'static Location<'static>,
+        kind: TaskKind,
+        start: impl FnOnce(&Shared<S>, Ticket<S>) + Send + 'static,
+    ) where
+        S: Send + Sync + 'static,
+    {
+        let Ok(crew) = self.enter() else { return };
+        let record = Record { name, location, kind, begun: Tick::NEVER };
+        if self.shared.has_room() {
+            return start(&self.shared, Ticket::new(crew, record));
+        }
+        self.shared.begin_later(Box::new(move || {
+            let shared = Arc::clone(&crew.shared);
+            start(&shared, Ticket::new(crew, record));
+        }));
+    }
+
+    /// One more task, unless the group is closed or has ended.
+    fn enter(&self) -> Result<Arc<Crew<S>>, Refused> {
+        if let Some(error) = self.shared.context.err() {
+            return Err(self.shared.refuse(error));
+        }
+        self.own().clone().ok_or(Refused::Closed)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Option<Arc<Crew<S>>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes no more tasks, and waits for all to end.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// async fn work(ctx: &Context) -> Result<(), purview::GroupError<Error>> {
+    ///     let group: TaskGroup<Error> = TaskGroup::new(ctx);
+    ///     group.spawn_thread(|ctx| ctx.check());
+    ///     group.join().await
+    /// }
+    /// purview::thread::block_on(work(&Context::background())).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The tasks that failed; or, if none did, the end that kept some of them from doing their work.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the group.
+    pub async fn join(self) -> Result<(), GroupError<E>> {
+        self.close();
+        self.shared.idle.done().await;
+        self.outcome()
+    }
+
+    /// The same, blocking the thread.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread(|_ctx| panic!("by accident"));
+    /// let err = group.join_blocking().unwrap_err();
+    /// assert!(err.failures()[0].is_panic() && err.to_string().ends_with("panicked: by accident"));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    ///
+    /// # Blocking
+    /// Until the last task has ended. Not for use inside async code.
+    pub fn join_blocking(self) -> Result<(), GroupError<E>> {
+        block_on(pin!(self.join()))
+    }
+
+    fn outcome(&self) -> Result<(), GroupError<E>> {
+        let (failures, failed, ended) = self.shared.outcome();
+        if failures.is_empty() && ended.is_none() {
+            return Ok(());
+        }
+        Err(GroupError { failures, failed, ended, of: PhantomData })
+    }
+
+    /// Tells all tasks to stop, and why; waits for `grace`; then has futures dropped at their next await. Tells what became of
+    /// all of them, by name.
+    ///
+    /// Threads that go on, and futures that don't come to an await within a tenth of a second, are left behind, and named.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::time::Duration;
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread(|ctx| { ctx.done().wait(); Ok(()) });
+    /// let report = purview::thread::block_on(group.shutdown("deploy", Duration::from_secs(5)));
+    /// assert!(report.is_clean());
+    /// assert_eq!(report.to_string(), "1 finished, 0 of them failed; 0 aborted, 0 abandoned");
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the group.
+    pub async fn shutdown(self, cause: impl Into<Cause>, grace: Duration) -> Report {
+        self.cancel_with(cause);
+        self.close();
+        self.shared.drop_waiting();
+        self.idle_within(grace).await;
+        if !self.shared.idle.is_done() {
+            self.shared.abort_now.cancel();
+            if self.shared.has_futures() {
+                self.idle_within(PATIENCE).await;
+            }
+        }
+        let (failures, failed, _) = self.shared.outcome();
+        Report {
+            finished: self.shared.roster.finished(),
+            failures,
+            failed,
+            aborted: self.shared.aborted(),
+            abandoned: self.tasks(),
+            stop_times: self.stop_times(),
+        }
+    }
+
+    async fn idle_within(&self, time: Duration) {
+        let (over, _guard) = self.shared.idle.with_timeout(time);
+        over.done().await;
+    }
+}
+
+impl<E, S: Spawn> TaskGroup<E, S> {
+    /// Starts a task. Past the limit, it is started when there is room.
+    ///
+    /// A group that is closed, or has ended, drops it: nothing begins that is to stop at once. Where that matters, there is
+    /// [`try_spawn`](Self::try_spawn). To wait for room, so that not too many wait here, there is
+    /// [`spawn_ready`](Self::spawn_ready).
+    ///
+    /// ```
+    /// # #[derive(Default)]
+    /// # struct Threads;
+    /// # impl purview::Spawn for Threads {
+    /// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+    /// #         std::thread::spawn(move || purview::thread::block_on(task));
+    /// #     }
+    /// # }
+    /// use purview::{Context, Error, TaskGroup};
+    /// // A runtime's crate has this type: purview_tokio::TaskGroup.
+    /// let group: TaskGroup<Error, Threads> = TaskGroup::new(&Context::background());
+    /// group.spawn(async |ctx| ctx.check());
+    /// group.join_blocking().unwrap();
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, Fut>(&self, task: F)
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let location = Location::caller();
+        self.begin(None, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+    }
+
+    /// The same, with a name.
+    ///
+    /// ```
+    /// # #[derive(Default)]
+    /// # struct Threads;
+    /// # impl purview::Spawn for Threads {
+    /// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+    /// #         std::thread::spawn(move || purview::thread::block_on(task));
+    /// #     }
+    /// # }
+    /// use purview::{Context, TaskGroup};
+    /// let group: TaskGroup<std::io::Error, Threads> = TaskGroup::new(&Context::background());
+    /// group.spawn_named("writer", async |_ctx| Err(std::io::Error::other("disk full")));
+    /// assert_eq!(group.join_blocking().unwrap_err().failures()[0].name(), Some("writer"));
+    /// ```
+    #[track_caller]
+    pub fn spawn_named<F, Fut>(&self, name: impl Into<Cow<'static, str>>, task: F)
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let (name, location) = (Some(name.into()), Location::caller());
+        self.begin(name, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+    }
+
+    /// Starts a task now, or not at all.
+    ///
+    /// ```
+    /// # #[derive(Default)]
+    /// # struct Threads;
+    /// # impl purview::Spawn for Threads {
+    /// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+    /// #         std::thread::spawn(move || purview::thread::block_on(task));
+    /// #     }
+    /// # }
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error, Threads> = TaskGroup::builder(&Context::background()).limit(1).build();
+    /// group.try_spawn(async |ctx: Context| Err(ctx.done().await)).unwrap();
+    /// assert!(group.try_spawn(async |_ctx| Ok(())).unwrap_err().is_full());
+    /// ```
+    ///
+    /// # Errors
+    /// Hands the task back, where the group is full or closed, or has ended.
+    #[track_caller]
+    pub fn try_spawn<F, Fut>(&self, task: F) -> Result<(), TrySpawnError<F>>
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let crew = match self.enter() {
+            Ok(crew) => crew,
+            Err(refused) => return Err(TrySpawnError { task, refused }),
+        };
+        if !self.shared.has_room() {
+            return Err(TrySpawnError { task, refused: Refused::Full });
+        }
+        start_now(&self.shared, crew, Location::caller(), task);
+        Ok(())
+    }
+
+    /// Waits for room under the limit, and starts a task.
+    ///
+    /// ```
+    /// # #[derive(Default)]
+    /// # struct Threads;
+    /// # impl purview::Spawn for Threads {
+    /// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+    /// #         std::thread::spawn(move || purview::thread::block_on(task));
+    /// #     }
+    /// # }
+    /// use purview::{Context, Error, TaskGroup};
+    /// # purview::thread::block_on(async {
+    /// let group: TaskGroup<Error, Threads> = TaskGroup::builder(&Context::background()).limit(8).build();
+    /// for _ in 0..100 {
+    ///     group.spawn_ready(async |ctx: Context| ctx.check()).await.unwrap();
+    /// }
+    /// group.join().await.unwrap();
+    /// # })
+    /// ```
+    ///
+    /// # Errors
+    /// Hands the task back, where the group is closed or has ended, also while it waited.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the task, which was not started.
+    #[track_caller]
+    pub fn spawn_ready<F, Fut>(
+        &self,
+        task: F,
+    ) -> impl Future<Output = Result<(), TrySpawnError<F>>> + use<'_, F, Fut, E, S>
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let location = Location::caller();
+        async move {
+            if let Some(limit) = &self.shared.limit {
+                match limit.acquire(&self.shared.context, 1).await {
+                    Ok(permit) => std::mem::forget(permit), // given back when the task has ended
+                    Err(error) => {
+                        let refused = self.shared.refuse(error);
+                        return Err(TrySpawnError { task, refused });
+                    }
+                }
+            }
+            match self.enter() {
+                Ok(crew) => start_now(&self.shared, crew, location, task),
+                Err(refused) => {
+                    self.shared.give_room();
+                    return Err(TrySpawnError { task, refused });
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// Starts a task that blocks, where the runtime has room for such: a pool of threads, or a thread.
+    ///
+    /// ```
+    /// # #[derive(Default)]
+    /// # struct Threads;
+    /// # impl purview::Spawn for Threads {
+    /// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+    /// #         std::thread::spawn(move || purview::thread::block_on(task));
+    /// #     }
+    /// # }
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::time::Duration;
+    /// let group: TaskGroup<Error, Threads> = TaskGroup::new(&Context::background());
+    /// group.spawn_blocking(|ctx| ctx.sleep_blocking(Duration::from_secs(3600)));
+    /// group.cancel_with("no longer needed");
+    /// assert!(group.join_blocking().unwrap_err().ended().is_some());
+    /// ```
+    #[track_caller]
+    pub fn spawn_blocking<F>(&self, task: F)
+    where
+        F: FnOnce(Context) -> Result<(), E> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        self.begin(None, Location::caller(), TaskKind::Blocking, |shared, ticket| {
+            start_blocking(shared, ticket, task, |run| shared.spawner.spawn_blocking(run));
+        });
+    }
+}
+
+impl<E, S> Drop for TaskGroup<E, S> {
+    fn drop(&mut self) {
+        self.guard.cancel();
+        self.close();
+        self.shared.drop_waiting();
+        if !self.has_grace {
+            self.shared.abort_now.cancel();
+        }
+    }
+}
+
+impl<E, S> fmt::Debug for TaskGroup<E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskGroup")
+            .field("context", self.context())
+            .field("tasks", &self.len())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}

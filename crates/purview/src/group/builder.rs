@@ -1,0 +1,155 @@
+//! What a group may be told before it begins.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::shared::{Crew, Shared};
+use super::{OnFailure, TaskGroup, TaskInfo};
+use crate::tree::{Kind, Plan};
+use crate::{Context, Error};
+
+/// A group to be, made by [`TaskGroup::builder`].
+///
+/// ```
+/// use purview::{Context, Error, TaskGroup};
+/// use std::time::Duration;
+///
+/// let group: TaskGroup<Error> = TaskGroup::builder(&Context::background())
+///     .name("readers")
+///     .limit(64)
+///     .grace(Duration::from_secs(5))
+///     .on_overdue(Duration::from_secs(1), |task, err| eprintln!("{task}: {err}"))
+///     .build();
+/// assert_eq!(group.context().name(), Some("readers"));
+/// ```
+#[must_use = "a builder does nothing before it is built"]
+pub struct GroupBuilder<E, S> {
+    parent: Context,
+    location: &'static Location<'static>,
+    name: Option<&'static str>,
+    limit: Option<usize>,
+    on_failure: OnFailure,
+    grace: Option<Duration>,
+    overdue: Option<(Duration, Hook)>,
+    of: PhantomData<fn() -> (E, S)>,
+}
+
+type Hook = Box<dyn Fn(&TaskInfo, &Error) + Send + Sync>;
+
+impl<E, S> GroupBuilder<E, S> {
+    #[track_caller]
+    pub(super) fn new(parent: &Context) -> Self {
+        GroupBuilder {
+            parent: parent.clone(),
+            location: Location::caller(),
+            name: None,
+            limit: None,
+            on_failure: OnFailure::default(),
+            grace: None,
+            overdue: None,
+            of: PhantomData,
+        }
+    }
+
+    /// Names the group's context.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Has no more than so many tasks at a time; at least one. A task is not even begun before there is room for it.
+    pub fn limit(mut self, tasks: usize) -> Self {
+        self.limit = Some(tasks);
+        self
+    }
+
+    /// What a failure means to the others.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
+    /// Gives futures so long to stop after they were told to; then they are dropped at their next await. Without it they are
+    /// waited for, as long as the group is.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Calls `hook` with each task that has not stopped so long after it was told to, and with why it was.
+    ///
+    /// It is called once, where [callbacks](Context::on_done) are, with no lock held.
+    pub fn on_overdue(
+        mut self,
+        after: Duration,
+        hook: impl Fn(&TaskInfo, &Error) + Send + Sync + 'static,
+    ) -> Self {
+        self.overdue = Some((after, Box::new(hook)));
+        self
+    }
+
+    /// Makes the group.
+    ///
+    /// # Panics
+    /// As the making of an `S` does: a runtime's may want to be made inside it.
+    #[track_caller]
+    pub fn build(self) -> TaskGroup<E, S>
+    where
+        S: Default + Send + Sync + 'static,
+    {
+        self.build_on(S::default())
+    }
+
+    /// Makes the group, whose tasks are started by `spawner`.
+    pub fn build_on(self, spawner: S) -> TaskGroup<E, S>
+    where
+        S: Send + Sync + 'static,
+    {
+        self.build_with_crew(spawner).0
+    }
+
+    /// The same, and what its tasks keep.
+    pub(super) fn build_with_crew(self, spawner: S) -> (TaskGroup<E, S>, Arc<Crew<S>>)
+    where
+        S: Send + Sync + 'static,
+    {
+        let mut plan = Plan::new(Kind::Cancel, self.location);
+        plan.name = self.name;
+        let (context, guard) = self.parent.child(plan);
+        let handles = (context.clone(), guard.handle());
+        let shared = Shared::new(spawner, handles, self.grace, self.on_failure, self.limit);
+        let shared = Arc::new(shared);
+        if let Some((after, hook)) = self.overdue {
+            let group = Arc::downgrade(&shared);
+            let (late, guard) = context.with_grace(after);
+            let _ = guard.disarm();
+            shared.set_overdue(late.on_done(move |error| report(&group, error, &hook)));
+        }
+        let crew = Arc::new(Crew { shared: Arc::clone(&shared) });
+        let own = Mutex::new(Some(Arc::clone(&crew)));
+        let has_grace = self.grace.is_some();
+        let weak = Arc::downgrade(&crew);
+        (TaskGroup { shared, crew: weak, own, guard, has_grace, of: PhantomData }, crew)
+    }
+}
+
+fn report<S>(group: &Weak<Shared<S>>, error: &Error, hook: &Hook) {
+    let Some(shared) = group.upgrade() else { return };
+    for task in shared.tasks() {
+        hook(&task, error);
+    }
+}
+
+impl<E, S> fmt::Debug for GroupBuilder<E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .field("on_failure", &self.on_failure)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}

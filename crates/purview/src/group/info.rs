@@ -1,0 +1,231 @@
+//! What can be seen of a group's tasks.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+/// A task as it was when it was looked at.
+///
+/// ```
+/// use purview::{Context, Error, TaskGroup, TaskKind, TaskState};
+/// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+/// group.spawn_thread_named("reader", |ctx| Err(ctx.done().wait()));
+/// let task = &group.tasks()[0];
+/// assert_eq!((task.kind(), task.state(), task.told()), (TaskKind::Blocking, TaskState::Running, None));
+/// println!("{task}"); // task reader (src/main.rs:3:7), running for 17.000µs
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct TaskInfo {
+    pub(super) name: Option<Cow<'static, str>>,
+    pub(super) location: &'static Location<'static>,
+    pub(super) kind: TaskKind,
+    pub(super) age: Duration,
+    pub(super) told: Option<Duration>,
+}
+
+/// How a task is run, and so whether it can be stopped from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// A future: it is dropped at its next await, if need be.
+    Async,
+    /// A closure on a thread: nobody can stop it but itself.
+    Blocking,
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It runs, or is about to.
+    Running,
+    /// Its context is done, and it is not.
+    Canceled,
+}
+
+impl TaskInfo {
+    /// Its name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where it was spawned.
+    #[must_use]
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    /// How it is run.
+    #[must_use]
+    pub fn kind(&self) -> TaskKind {
+        self.kind
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> TaskState {
+        if self.told.is_some() { TaskState::Canceled } else { TaskState::Running }
+    }
+
+    /// The time since it was spawned.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// The time since it was told to stop.
+    #[must_use]
+    pub fn told(&self) -> Option<Duration> {
+        self.told
+    }
+}
+
+impl fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "task {name} ({})", self.location)?,
+            None => write!(f, "task ({})", self.location)?,
+        }
+        match self.told {
+            None => write!(f, ", running for {:.3?}", self.age),
+            Some(told) => write!(f, ", told to stop {told:.3?} ago"),
+        }
+    }
+}
+
+impl fmt::Debug for TaskInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How long tasks took from being told to stop until they had: a histogram in powers of two. Made by
+/// [`TaskGroup::stop_times`](super::TaskGroup::stop_times).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StopTimes {
+    /// Of these many nanoseconds at least, and less than twice as many: 2^i.
+    pub(super) buckets: [u64; BUCKETS],
+}
+
+pub(super) const BUCKETS: usize = 64;
+
+impl StopTimes {
+    pub(super) const NONE: StopTimes = StopTimes { buckets: [0; BUCKETS] };
+
+    pub(super) fn add(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.buckets[nanos.ilog2() as usize] += 1;
+    }
+
+    /// How many tasks stopped after they had been told to.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The time within which this part of them had stopped, rounded up to a power of two of nanoseconds; 0.5 is the median.
+    /// None, if there were none.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let count = self.count();
+        let wanted = (part.clamp(0.0, 1.0) * count as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (power, in_bucket) in self.buckets.iter().enumerate() {
+            seen += in_bucket;
+            if seen >= wanted {
+                let end = 1_u64.checked_shl(power as u32 + 1).unwrap_or(u64::MAX);
+                return Some(Duration::from_nanos(end));
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for StopTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopTimes")
+            .field("count", &self.count())
+            .field("median", &self.quantile(0.5))
+            .field("p99", &self.quantile(0.99))
+            .finish()
+    }
+}
+
+/// How a group came to its end, made by [`TaskGroup::shutdown`](super::TaskGroup::shutdown).
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(super) finished: usize,
+    pub(super) failures: Vec<super::Failure>,
+    pub(super) failed: usize,
+    pub(super) aborted: Vec<TaskInfo>,
+    pub(super) abandoned: Vec<TaskInfo>,
+    pub(super) stop_times: StopTimes,
+}
+
+impl Report {
+    /// How many tasks came to their end by themselves, in the group's whole life; failures among them.
+    #[must_use]
+    pub fn finished(&self) -> usize {
+        self.finished
+    }
+
+    /// The tasks that failed: the first sixteen.
+    #[must_use]
+    pub fn failures(&self) -> &[super::Failure] {
+        &self.failures
+    }
+
+    /// How many tasks failed.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Those that had not stopped when the grace was over, and were dropped at their next await.
+    #[must_use]
+    pub fn aborted(&self) -> &[TaskInfo] {
+        &self.aborted
+    }
+
+    /// Those that still run: on a thread, or without coming to an await. Nobody waits for them any more.
+    #[must_use]
+    pub fn abandoned(&self) -> &[TaskInfo] {
+        &self.abandoned
+    }
+
+    /// How long tasks took to stop.
+    #[must_use]
+    pub fn stop_times(&self) -> StopTimes {
+        self.stop_times
+    }
+
+    /// Whether all tasks came to their end by themselves.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.aborted.is_empty() && self.abandoned.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { finished, failed, aborted, abandoned, .. } = self;
+        write!(
+            f,
+            "{finished} finished, {failed} of them failed; {} aborted, {} abandoned",
+            aborted.len(),
+            abandoned.len()
+        )?;
+        for failure in &self.failures {
+            write!(f, "\nfailed: {failure}")?;
+        }
+        for task in aborted {
+            write!(f, "\naborted: {task}")?;
+        }
+        for task in abandoned {
+            write!(f, "\nabandoned: {task}")?;
+        }
+        Ok(())
+    }
+}

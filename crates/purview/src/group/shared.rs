@@ -1,0 +1,264 @@
+//! What a group's handle and its tasks share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::OnFailure;
+use super::failure::{Failure, KEPT};
+use super::info::{TaskInfo, TaskKind};
+use super::roster::{Record, Roster};
+use super::spawn::Refused;
+use super::task::Outcome;
+use crate::clock::Tick;
+use crate::error::{Cause, Error};
+use crate::semaphore::Semaphore;
+use crate::{CancelHandle, Context, OnDone};
+
+pub(super) struct Shared<S> {
+    pub(super) spawner: S,
+    /// The tasks'.
+    pub(super) context: Context,
+    pub(super) cancel: CancelHandle,
+    /// When this ends, futures are dropped at their next await.
+    pub(super) abort: Context,
+    pub(super) abort_now: CancelHandle,
+    /// Ends when the group is closed and nobody is left.
+    pub(super) idle: Context,
+    pub(super) idle_now: CancelHandle,
+    pub(super) on_failure: OnFailure,
+    pub(super) limit: Option<Semaphore>,
+    pub(super) roster: Roster,
+    /// Tasks that were taken and wait for room.
+    backlog: Mutex<VecDeque<Waiting>>,
+    /// Somebody starts what waits.
+    starting: AtomicBool,
+    outcomes: Mutex<Outcomes>,
+    /// The hook for tasks that don't stop. It goes with the last of them.
+    overdue: OnceLock<OnDone>,
+}
+
+/// Starts a task that has been waiting, which there is room for now.
+type Waiting = Box<dyn FnOnce() + Send>;
+
+/// What the tasks of a group keep, and the group itself until it is closed: its count is theirs. When it goes, all is over.
+pub(super) struct Crew<S> {
+    pub(super) shared: Arc<Shared<S>>,
+}
+
+impl<S> Drop for Crew<S> {
+    fn drop(&mut self) {
+        self.shared.idle_now.cancel();
+    }
+}
+
+#[derive(Default)]
+struct Outcomes {
+    failures: Vec<Failure>,
+    failed: usize,
+    /// Tasks that did not do what they were to: they gave up when they were told to stop, were not even begun, or came
+    /// too late.
+    gave_up: usize,
+    aborted: Vec<TaskInfo>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S> Shared<S> {
+    pub(super) fn new(
+        spawner: S,
+        (context, cancel): (Context, CancelHandle),
+        grace: Option<std::time::Duration>,
+        on_failure: OnFailure,
+        limit: Option<usize>,
+    ) -> Shared<S> {
+        let detached = context.without_cancel();
+        let (abort, abort_now) = match grace {
+            Some(grace) => context.with_grace(grace),
+            None => detached.with_cancel(),
+        };
+        let (idle, idle_now) = detached.with_cancel();
+        Shared {
+            spawner,
+            context,
+            cancel,
+            abort,
+            abort_now: abort_now.disarm(),
+            idle,
+            idle_now: idle_now.disarm(),
+            on_failure,
+            limit: limit.map(|limit| Semaphore::new(limit.max(1))),
+            roster: Roster::new(),
+            backlog: Mutex::default(),
+            starting: AtomicBool::new(false),
+            outcomes: Mutex::default(),
+            overdue: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_overdue(&self, hook: OnDone) {
+        let _ = self.overdue.set(hook);
+    }
+
+    /// A task that comes after the end: it does not do what it was to.
+    pub(super) fn refuse(&self, error: Error) -> Refused {
+        lock(&self.outcomes).gave_up += 1;
+        Refused::Done(error)
+    }
+
+    // ── the limit ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes the room for one more, if there is some.
+    pub(super) fn has_room(&self) -> bool {
+        match &self.limit {
+            None => true,
+            Some(limit) => limit.try_acquire(1).map(std::mem::forget).is_some(),
+        }
+    }
+
+    pub(super) fn give_room(&self) {
+        if let Some(limit) = &self.limit {
+            limit.release(1);
+        }
+    }
+
+    /// Has a task that has entered begin when there is room.
+    pub(super) fn begin_later(&self, begin: Waiting) {
+        lock(&self.backlog).push_back(begin);
+        self.begin_waiting(); // somebody may have made room meanwhile
+    }
+
+    /// Begins what there is room for. Not within itself: a runtime may end a task while it is handed over.
+    fn begin_waiting(&self) {
+        while !lock(&self.backlog).is_empty() {
+            if self.starting.swap(true, Ordering::Acquire) {
+                return;
+            }
+            while let Some(begin) = self.next_waiting() {
+                begin();
+            }
+            self.starting.store(false, Ordering::Release);
+            // Who came meanwhile and found somebody at it has left it to him: so there is another look, unless there is no room.
+            if !self.has_waiting_room() {
+                return;
+            }
+        }
+    }
+
+    fn has_waiting_room(&self) -> bool {
+        let room = self.context.is_done() || self.limit.as_ref().is_some_and(|it| it.free() > 0);
+        room && !lock(&self.backlog).is_empty()
+    }
+
+    fn next_waiting(&self) -> Option<Waiting> {
+        if self.context.is_done() {
+            self.drop_waiting();
+            return None;
+        }
+        if !self.has_room() {
+            return None;
+        }
+        let next = lock(&self.backlog).pop_front();
+        if next.is_none() {
+            self.give_room();
+        }
+        next
+    }
+
+    /// After the end: what has not begun never does.
+    pub(super) fn drop_waiting(&self) {
+        loop {
+            let Some(begin) = lock(&self.backlog).pop_front() else { return };
+            lock(&self.outcomes).gave_up += 1;
+            drop(begin); // the user's
+        }
+    }
+
+    // ── the end of a task ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(super) fn ended(&self, record: Record, outcome: Outcome) {
+        if let Some(told) = self.told() {
+            self.roster.note_stop(self.now().since(told));
+        }
+        match outcome {
+            Outcome::Finished => self.roster.count_finished(),
+            Outcome::Failed(cause) => {
+                self.roster.count_finished();
+                self.failed(record, cause);
+            }
+            Outcome::Aborted => {
+                let info = record.info(self.now(), self.told());
+                let mut outcomes = lock(&self.outcomes);
+                outcomes.gave_up += 1;
+                outcomes.aborted.push(info);
+            }
+        }
+        if self.limit.is_some() {
+            self.give_room();
+            self.begin_waiting();
+        }
+    }
+
+    fn failed(&self, record: Record, cause: Cause) {
+        let end = self.context.err();
+        let mut outcomes = lock(&self.outcomes);
+        if end.is_some_and(|end| is_of(&cause, &end)) {
+            outcomes.gave_up += 1;
+            return;
+        }
+        outcomes.failed += 1;
+        if outcomes.failures.len() < KEPT {
+            let Record { name, location, .. } = record;
+            outcomes.failures.push(Failure { name, location, cause: cause.clone() });
+        }
+        drop(outcomes);
+        if self.on_failure == OnFailure::Cancel {
+            self.cancel.cancel_with(cause);
+        }
+    }
+
+    // ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    pub(super) fn now(&self) -> Tick {
+        self.context.clock().now()
+    }
+
+    /// When the tasks were told to stop.
+    pub(super) fn told(&self) -> Option<Tick> {
+        self.context.is_done().then(|| self.context.err()).flatten().map(|err| err.origin().tick())
+    }
+
+    pub(super) fn tasks(&self) -> Vec<TaskInfo> {
+        let (now, told) = (self.now(), self.told());
+        let mut tasks = Vec::new();
+        self.roster.for_each(|record| tasks.push(record.info(now, told)));
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.age()));
+        tasks
+    }
+
+    pub(super) fn has_futures(&self) -> bool {
+        let mut found = false;
+        self.roster.for_each(|record| found |= record.kind == TaskKind::Async);
+        found
+    }
+
+    /// The failures, how many there were, and the end, if it kept tasks from doing their work.
+    pub(super) fn outcome(&self) -> (Vec<Failure>, usize, Option<Error>) {
+        let outcomes = lock(&self.outcomes);
+        let cut_short = outcomes.gave_up > 0 && outcomes.failed == 0;
+        let ended = if cut_short { self.context.err() } else { None };
+        (outcomes.failures.clone(), outcomes.failed, ended)
+    }
+
+    pub(super) fn aborted(&self) -> Vec<TaskInfo> {
+        lock(&self.outcomes).aborted.clone()
+    }
+}
+
+/// Whether an error says no more than that the context has ended.
+fn is_of(cause: &Cause, end: &Error) -> bool {
+    let found = Error::find(&**cause);
+    found.is_some_and(|error| error.origin().context() == end.origin().context())
+}

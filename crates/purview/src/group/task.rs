@@ -1,0 +1,203 @@
+//! A task as its runtime sees it: a future that tells its group how it came to its end, however that was.
+#![expect(unsafe_code, reason = "projects a pin to the work it wraps")]
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Task, Poll};
+
+use super::failure::{Dropped, Panicked};
+use super::roster::{Record, Seat};
+use super::shared::{Crew, Shared};
+use crate::Context;
+use crate::done::Done;
+use crate::error::Cause;
+
+/// How a task came to its end.
+pub(super) enum Outcome {
+    Finished,
+    Failed(Cause),
+    /// By its group, after its grace.
+    Aborted,
+}
+
+/// A task's place in its group. Whatever becomes of the task, its group hears of it, once.
+pub(super) struct Ticket<S: 'static> {
+    crew: Arc<Crew<S>>,
+    place: Place,
+}
+
+enum Place {
+    /// It has not come to an await, or not been begun.
+    Standing(Record),
+    Seated(Seat),
+    /// It has told.
+    Gone,
+}
+
+impl<S> Ticket<S> {
+    pub(super) fn new(crew: Arc<Crew<S>>, record: Record) -> Ticket<S> {
+        Ticket { crew, place: Place::Standing(record) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared<S> {
+        &self.crew.shared
+    }
+
+    /// From here on it can be seen.
+    pub(super) fn sit_down(&mut self) {
+        match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Standing(mut record) => {
+                record.begun = self.shared().now();
+                self.place = Place::Seated(self.shared().roster.enter(record));
+            }
+            place => self.place = place,
+        }
+    }
+
+    pub(super) fn finish(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        let record = match std::mem::replace(&mut self.place, Place::Gone) {
+            Place::Standing(record) => Some(record),
+            Place::Seated(seat) => self.shared().roster.leave(seat),
+            Place::Gone => None,
+        };
+        if let Some(record) = record {
+            self.shared().ended(record, outcome);
+        }
+    }
+
+    /// In two places: for where no thread can be started, what was to run on it is dropped, and the reason is told here.
+    pub(super) fn split(self) -> (Either<S>, Either<S>) {
+        let ticket = Arc::new(Mutex::new(Some(self)));
+        (Either(Arc::clone(&ticket)), Either(ticket))
+    }
+}
+
+/// One of two who may tell.
+pub(super) struct Either<S: 'static>(Arc<Mutex<Option<Ticket<S>>>>);
+
+impl<S> Either<S> {
+    pub(super) fn finish(self, outcome: Outcome) {
+        let ticket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ticket) = ticket {
+            ticket.finish(outcome);
+        }
+    }
+}
+
+impl<S> Drop for Ticket<S> {
+    fn drop(&mut self) {
+        self.tell(Outcome::Failed(Cause::from(Dropped)));
+    }
+}
+
+/// A future of a group's. The work goes before the ticket tells: who hears of the end may count on the work being gone.
+///
+/// Most tasks are short, and never wait: so what a task needs while it waits is made when it first does.
+pub(super) struct Tracked<F, Fut, S: 'static> {
+    // In the order in which they are dropped.
+    work: Work<F, Fut>,
+    /// Ready when the work is to be dropped.
+    abort: Option<Pin<Box<Done<'static>>>>,
+    ticket: Option<Ticket<S>>,
+}
+
+enum Work<F, Fut> {
+    New(F),
+    Begun(Fut),
+    Over,
+}
+
+impl<F, Fut, S> Tracked<F, Fut, S> {
+    /// `task`, until the group has it dropped.
+    pub(super) fn new(task: F, ticket: Ticket<S>) -> Self {
+        Tracked { work: Work::New(task), abort: None, ticket: Some(ticket) }
+    }
+
+    /// The work is pending. Whether it is to be dropped; if not, the task is woken when it is.
+    fn is_over(&mut self, task: &mut Task<'_>) -> bool {
+        let Some(ticket) = &mut self.ticket else { return false };
+        let abort = self.abort.get_or_insert_with(|| {
+            ticket.sit_down();
+            // SAFETY: the ticket keeps what the group's tasks share, where it is, and goes after this future.
+            let abort: &'static Context = unsafe { &*std::ptr::from_ref(&ticket.shared().abort) };
+            Box::pin(abort.done())
+        });
+        abort.as_mut().poll(task).is_ready()
+    }
+}
+
+impl<F, Fut, E, S> Future for Tracked<F, Fut, S>
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<Cause>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
+        // SAFETY: a future that has begun is pinned with the whole, and only ever dropped in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        // Unwind safety: what panicked is dropped and not looked at again.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let (Work::New(_), Some(ticket)) = (&this.work, &this.ticket) {
+                let shared = ticket.shared();
+                if shared.abort.is_done() {
+                    return Poll::Ready(Outcome::Aborted);
+                }
+                // Not pinned yet, so it may be moved out.
+                if let Work::New(task) = std::mem::replace(&mut this.work, Work::Over) {
+                    this.work = Work::Begun(task(shared.context.clone()));
+                }
+            }
+            let Work::Begun(work) = &mut this.work else { return Poll::Pending };
+            // SAFETY: as above.
+            match unsafe { Pin::new_unchecked(work) }.poll(task) {
+                Poll::Ready(Ok(())) => Poll::Ready(Outcome::Finished),
+                Poll::Ready(Err(error)) => Poll::Ready(Outcome::Failed(error.into())),
+                Poll::Pending if this.is_over(task) => Poll::Ready(Outcome::Aborted),
+                Poll::Pending => Poll::Pending,
+            }
+        }));
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(outcome)) => outcome,
+            Err(panic) => Outcome::Failed(panicked(panic)),
+        };
+        // The work's own drop may panic, too; that does not hide how it ended.
+        let dropped = catch_unwind(AssertUnwindSafe(|| this.work = Work::Over));
+        let outcome = match (outcome, dropped) {
+            (Outcome::Failed(cause), _) => Outcome::Failed(cause),
+            (_, Err(panic)) => Outcome::Failed(panicked(panic)),
+            (outcome, Ok(())) => outcome,
+        };
+        this.abort = None;
+        if let Some(ticket) = this.ticket.take() {
+            ticket.finish(outcome);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Runs a closure to its end.
+pub(super) fn run<E: Into<Cause>>(work: impl FnOnce() -> Result<(), E>) -> Outcome {
+    match catch_unwind(AssertUnwindSafe(|| work().map_err(Into::into))) {
+        Ok(Ok(())) => Outcome::Finished,
+        Ok(Err(error)) => Outcome::Failed(error),
+        Err(panic) => Outcome::Failed(panicked(panic)),
+    }
+}
+
+/// What a panic's payload says. The payload may panic when it is dropped.
+fn panicked(payload: Box<dyn std::any::Any + Send>) -> Cause {
+    let cause = Cause::from(Panicked::new(&*payload));
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    cause
+}
