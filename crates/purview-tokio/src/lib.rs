@@ -1,0 +1,80 @@
+//! [`purview`] on tokio: task groups that own what they start, maps that work on many inputs at a time, and
+//! [`CancellationToken`](tokio_util::sync::CancellationToken) both ways.
+//!
+//! ```
+//! use purview::Context;
+//! use purview_tokio::{BoxError, TaskGroup};
+//!
+//! # #[tokio::main]
+//! # async fn main() {
+//! let group: TaskGroup = TaskGroup::new(&Context::background());
+//! group.spawn_named("reader", async |ctx| {
+//!     ctx.done().await; // works until it is told to stop
+//!     Ok(())
+//! });
+//! group.spawn_named("writer", async |_ctx| Err("disk full".into()));
+//! let err = group.join().await.unwrap_err();
+//! assert!(err.to_string().ends_with("disk full"));
+//! # }
+//! ```
+
+mod map;
+mod token;
+
+use std::io;
+
+use purview::Spawn;
+use tokio::runtime::Handle;
+
+pub use map::map_concurrent;
+pub use token::{Bridge, from_token, to_token};
+
+/// Any error: what tasks return that have none of their own.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Tasks of one context, on tokio. See [`purview::TaskGroup`].
+pub type TaskGroup<E = BoxError> = purview::TaskGroup<E, Tokio>;
+
+/// A tokio runtime, as a group needs it.
+#[derive(Clone, Debug)]
+pub struct Tokio(Handle);
+
+impl Tokio {
+    /// The runtime of `handle`.
+    ///
+    /// ```
+    /// use purview_tokio::{BoxError, TaskGroup, Tokio};
+    /// let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// // From outside the runtime.
+    /// let group: TaskGroup = TaskGroup::builder(&purview::Context::background())
+    ///     .build_on(Tokio::new(runtime.handle().clone()));
+    /// group.spawn(async |_ctx| Ok(()));
+    /// group.join_blocking().unwrap();
+    /// ```
+    #[must_use]
+    pub fn new(handle: Handle) -> Tokio {
+        Tokio(handle)
+    }
+}
+
+impl Default for Tokio {
+    /// The runtime that this is called in.
+    ///
+    /// # Panics
+    /// Outside of one.
+    #[track_caller]
+    fn default() -> Self {
+        Tokio(Handle::current())
+    }
+}
+
+impl Spawn for Tokio {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        drop(self.0.spawn(task)); // detached: it tells its group of its end
+    }
+
+    fn spawn_blocking<F: FnOnce() + Send + 'static>(&self, task: F) -> io::Result<()> {
+        drop(self.0.spawn_blocking(task));
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Behaviour, on a real runtime.
+
+mod groups;
+mod maps;
+mod tokens;
