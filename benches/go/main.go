@@ -36,7 +36,7 @@ type outcome struct {
 
 func workloads() []workload {
 	var all []workload
-	for _, family := range []func() []workload{tree, poll, value, sweep, wake, memory, timer, waiter} {
+	for _, family := range []func() []workload{tree, poll, value, sweep, wake, memory, timer, waiter, groups} {
 		all = append(all, family()...)
 	}
 	return all

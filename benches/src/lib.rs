@@ -1,12 +1,13 @@
 //! What purview costs, beside tokio-util: the workloads of BENCHMARKS.md. (Go's are in `go/`.)
 //!
-//! `cargo xtask bench` runs all of it. A row is a question, P1 to P11; a case is one form of it; a workload is what a peer does
+//! `cargo xtask bench` runs all of it. A row is a question, P1 to P12; a case is one form of it; a workload is what a peer does
 //! in a case. Each family of rows is a file: tree.rs (P1–P3b), poll.rs (P4), value.rs (P5), sweep.rs (P6), wake.rs (P7),
-//! memory.rs (P8), timer.rs (P9), waiter.rs (P10, P11), idle.rs. What a workload is, is told in case.rs; how it is timed, in
+//! memory.rs (P8), timer.rs (P9), waiter.rs (P10, P11), group.rs (P12), idle.rs. What a workload is, is told in case.rs; how it is timed, in
 //! measure.rs; what a process prints, in print.rs.
 
 mod case;
 mod count;
+mod group;
 mod idle;
 mod machine;
 mod measure;
@@ -35,6 +36,7 @@ fn cases() -> Vec<case::Case> {
         memory::cases(),
         timer::cases(),
         waiter::cases(),
+        group::cases(),
         idle::cases(),
     ]
     .into_iter()

@@ -75,6 +75,9 @@ const BARS: &[Bar] = &[
     bar("P10", "poll again, 1 thread", "ns", TOKIO, 0.3),
     bar("P10", "poll again, 2 threads", "ns", TOKIO, 0.3),
     bar("P11", "", "ns", GO, 0.18),
+    bar("P12", "beside a TaskTracker and a token", "ns a task", FLOOR, 1.15),
+    bar("P12", "beside a TaskTracker and a token", "ns a task", TOKIO, 1.0),
+    bar("P12", "beside a JoinSet", "ns a task", TOKIO, 0.9),
     bar("Idle", "", "threads before", Of::Amount, 1.0),
     bar("Idle", "", "wakes", Of::Amount, 0.0),
 ];
