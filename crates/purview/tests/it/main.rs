@@ -14,6 +14,7 @@ mod input;
 mod memory;
 mod observing;
 mod reentry;
+mod runtimes;
 mod semaphores;
 mod support;
 mod types;
