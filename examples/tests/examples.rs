@@ -33,6 +33,22 @@ fn worker_pool_every_worker_works_and_is_stopped() {
 }
 
 #[test]
+fn task_group_the_first_failure_cancels_the_others_and_who_does_not_listen_is_named() {
+    let mut lines = output(env!("CARGO_BIN_EXE_task_group"));
+    lines[..2].sort();
+    assert_eq!(
+        lines,
+        [
+            "Shard 1 stopped: context canceled: no such index",
+            "Shard 2 stopped: context canceled: no such index",
+            "Failed: shard 3 (no such index)",
+            "Finished: 1",
+            "Aborted: forgetful",
+        ]
+    );
+}
+
+#[test]
 fn propagation_tree_an_end_travels_down_only() {
     let late = "context deadline exceeded: the answer took too long [request, Deadline]";
     let stopped = "context canceled: shutting down [server, Call]";
