@@ -43,6 +43,7 @@ pub use spawn::{NoSpawn, Spawn, TrySpawnError};
 use crate::clock::Tick;
 use crate::error::Cause;
 use crate::park::block_on;
+use crate::tree::Panics;
 use crate::{CancelGuard, Context};
 use roster::Record;
 use shared::{Crew, Shared};
@@ -613,12 +614,14 @@ impl<E, S: Spawn> TaskGroup<E, S> {
 
 impl<E, S> Drop for TaskGroup<E, S> {
     fn drop(&mut self) {
-        self.guard.cancel();
-        self.close();
-        self.shared.drop_waiting();
+        let mut panics = Panics::new(); // of callbacks, wakers, and drops of what was not begun
+        panics.catch(|| self.guard.cancel());
+        panics.catch(|| self.close());
+        panics.catch(|| self.shared.drop_waiting());
         if !self.has_grace {
-            self.shared.abort_now.cancel();
+            panics.catch(|| self.shared.abort_now.cancel());
         }
+        panics.resume();
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::park::block_on;
+use crate::tree::Panics;
 use crate::{CancelGuard, Context, Error};
 
 /// Permits, of which each acquisition takes some and gives them back when its [`Permit`] is dropped.
@@ -162,11 +163,14 @@ impl Semaphore {
     }
 
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        let mut panics = Panics::new(); // of wakers: they don't keep those behind from being called
         while let Some(turn) = state.next_turn() {
             drop(state);
-            turn.call.cancel();
+            panics.catch(|| turn.call.cancel());
             state = self.lock();
         }
+        drop(state);
+        panics.resume();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

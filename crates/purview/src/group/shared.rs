@@ -13,6 +13,7 @@ use super::task::Outcome;
 use crate::clock::Tick;
 use crate::error::{Cause, Error};
 use crate::semaphore::Semaphore;
+use crate::tree::Panics;
 use crate::{CancelHandle, Context, OnDone};
 
 pub(super) struct Shared<S> {
@@ -132,19 +133,22 @@ impl<S> Shared<S> {
 
     /// Begins what there is room for. Not within itself: a runtime may end a task while it is handed over.
     fn begin_waiting(&self) {
+        let mut panics = Panics::new(); // of a runtime that does not take a task
         while !lock(&self.backlog).is_empty() {
-            if self.starting.swap(true, Ordering::Acquire) {
-                return;
+            // Pairs with the one below: who finds somebody at it has done his part before, and that one sees it.
+            if self.starting.swap(true, Ordering::AcqRel) {
+                break;
             }
             while let Some(begin) = self.next_waiting() {
-                begin();
+                panics.catch(begin);
             }
-            self.starting.store(false, Ordering::Release);
-            // Who came meanwhile and found somebody at it has left it to him: so there is another look, unless there is no room.
+            self.starting.swap(false, Ordering::AcqRel);
+            // Who came meanwhile has left it to this thread: so there is another look, unless there is no room.
             if !self.has_waiting_room() {
-                return;
+                break;
             }
         }
+        panics.resume();
     }
 
     fn has_waiting_room(&self) -> bool {
@@ -169,11 +173,13 @@ impl<S> Shared<S> {
 
     /// After the end: what has not begun never does.
     pub(super) fn drop_waiting(&self) {
+        let mut panics = Panics::new();
         loop {
-            let Some(begin) = lock(&self.backlog).pop_front() else { return };
+            let Some(begin) = lock(&self.backlog).pop_front() else { break };
             lock(&self.outcomes).gave_up += 1;
-            drop(begin); // the user's
+            panics.catch(|| drop(begin)); // the user's
         }
+        panics.resume();
     }
 
     // ── the end of a task ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,11 +188,12 @@ impl<S> Shared<S> {
         if let Some(told) = self.told() {
             self.roster.note_stop(self.now().since(told));
         }
+        let mut panics = Panics::new();
         match outcome {
             Outcome::Finished => self.roster.count_finished(),
             Outcome::Failed(cause) => {
                 self.roster.count_finished();
-                self.failed(record, cause);
+                panics.catch(|| self.failed(record, cause));
             }
             Outcome::Aborted => {
                 let info = record.info(self.now(), self.told());
@@ -196,9 +203,11 @@ impl<S> Shared<S> {
             }
         }
         if self.limit.is_some() {
-            self.give_room();
-            self.begin_waiting();
+            panics.catch(|| self.give_room());
+            panics.catch(|| self.begin_waiting());
         }
+        // Of callbacks and wakers; the panic hook has reported them, and nobody here has called anything.
+        panics.forget();
     }
 
     fn failed(&self, record: Record, cause: Cause) {

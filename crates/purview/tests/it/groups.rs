@@ -468,3 +468,61 @@ fn a_panic_of_the_scopes_own_code_tells_the_threads_before_they_are_waited_for()
     let payload = result.map(drop).expect_err("it goes on");
     assert_eq!(payload.downcast_ref(), Some(&"by the scope"));
 }
+
+/// A runtime that takes no task, and says so loudly.
+#[derive(Default)]
+struct Loud;
+
+impl Spawn for Loud {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, _task: F) {
+        panic!("no runtime");
+    }
+}
+
+#[test]
+fn panics_of_runtimes_callbacks_and_drops_keep_nobody_waiting() {
+    let quietly = |code: &mut dyn FnMut()| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).is_err()
+    };
+    // A runtime's: each task that is not taken is a failure.
+    let isolate = OnFailure::Isolate;
+    let group: TaskGroup<io::Error, Loud> =
+        TaskGroup::builder(&Context::background()).limit(1).on_failure(isolate).build();
+    for _ in 0..10 {
+        assert!(quietly(&mut || group.spawn(async |_ctx| Ok(()))));
+    }
+    assert_eq!(group.join_blocking().expect_err("none was taken").failed(), 10);
+
+    // A callback's, called where a task fails: the room that the task had is there again.
+    let group: Group = TaskGroup::builder(&Context::background()).limit(1).build();
+    group.context().on_done(|_| panic!("in a callback")).detach();
+    group.spawn(async |_ctx| Err(failure("first")));
+    let err = group.join_blocking().expect_err("one failed");
+    assert_eq!((err.failed(), err.to_string().contains("first")), (1, true));
+
+    // A callback's, called where a group is dropped: its tasks go all the same.
+    let (told, heard) = mpsc::channel::<()>();
+    let group = Group::new(&Context::background());
+    group.context().on_done(|_| panic!("in a callback")).detach();
+    group.spawn(async move |_ctx| {
+        let _told = told;
+        pending().await
+    });
+    let mut group = Some(group);
+    assert!(quietly(&mut || drop(group.take())));
+    assert!(heard.recv().is_err(), "it was dropped");
+
+    // The drop of a task's own work is its failure; that of one that was never begun is the dropping thread's.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a drop");
+        }
+    }
+    let group = Group::new(&Context::background());
+    group.spawn(async |_ctx| {
+        let _bomb = Bomb;
+        Ok(())
+    });
+    assert!(group.join_blocking().expect_err("it panicked").failures()[0].is_panic());
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use purview::{Context, Semaphore};
 
-use crate::support::poll_once;
+use crate::support::{poll_once, poll_with, waker_of};
 
 /// TestWeighted.
 #[test]
@@ -174,4 +174,19 @@ fn a_blocking_acquire_is_woken_by_a_deadline() {
     let semaphore = Semaphore::new(0);
     let (ctx, _guard) = Context::background().with_timeout(Duration::from_millis(1));
     assert!(semaphore.acquire_blocking(&ctx, 1).expect_err("none").is_deadline_exceeded());
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_behind_it_from_being_called() {
+    let ctx = Context::background();
+    let semaphore = Semaphore::new(2);
+    let held = semaphore.try_acquire(2).expect("free");
+    let mut first = pin!(semaphore.acquire(&ctx, 1));
+    assert!(poll_with(first.as_mut(), &waker_of(|| panic!("in a waker"))).is_pending());
+    let mut second = pin!(semaphore.acquire(&ctx, 1));
+    assert!(poll_once(second.as_mut()).is_pending());
+    let give_back = std::panic::AssertUnwindSafe(|| drop(held));
+    assert!(std::panic::catch_unwind(give_back).is_err(), "it goes on in who gave back");
+    assert!(poll_once(second.as_mut()).is_ready());
+    assert!(poll_once(first.as_mut()).is_ready());
 }
