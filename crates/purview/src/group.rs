@@ -34,7 +34,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-pub use builder::GroupBuilder;
+pub use builder::{GroupBuilder, OnFailure};
 pub use failure::{Dropped, Failure, GroupError, Panicked};
 pub use info::{Report, StopTimes, TaskInfo, TaskKind, TaskState};
 pub use scope::{Scope, scope};
@@ -50,17 +50,6 @@ use shared::{Crew, Shared};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
-
-/// What a group does when a task fails.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[non_exhaustive]
-pub enum OnFailure {
-    /// Cancels its context, with the failure as the cause.
-    #[default]
-    Cancel,
-    /// Notes it; the other tasks go on.
-    Isolate,
-}
 
 /// As many futures as are not dropped at once, when they are to be, are waited for no longer than this: they don't come to an
 /// await.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::shared::{Crew, Shared};
-use super::{OnFailure, TaskGroup, TaskInfo};
+use super::{TaskGroup, TaskInfo};
 use crate::tree::{Kind, Plan};
 use crate::{Context, Error};
 
@@ -35,6 +35,17 @@ pub struct GroupBuilder<E, S> {
     grace: Option<Duration>,
     overdue: Option<(Duration, Hook)>,
     of: PhantomData<fn() -> (E, S)>,
+}
+
+/// What a group does when a task fails.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// Cancels its context, with the failure as the cause.
+    #[default]
+    Cancel,
+    /// Notes it; the other tasks go on.
+    Isolate,
 }
 
 type Hook = Box<dyn Fn(&TaskInfo, &Error) + Send + Sync>;
