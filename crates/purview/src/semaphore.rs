@@ -241,6 +241,14 @@ impl Drop for Waiting<'_> {
 }
 
 /// Permits that were acquired. Dropping it gives them back.
+///
+/// ```
+/// let semaphore = purview::Semaphore::new(3);
+/// let permit = semaphore.try_acquire(2).unwrap();
+/// assert_eq!((permit.permits(), semaphore.free()), (2, 1));
+/// drop(permit);
+/// assert_eq!(semaphore.free(), 3);
+/// ```
 #[must_use = "dropping a permit gives it back"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,

@@ -38,6 +38,15 @@ pub struct GroupBuilder<E, S> {
 }
 
 /// What a group does when a task fails.
+///
+/// ```
+/// use purview::{Context, OnFailure, TaskGroup};
+/// let group: TaskGroup<std::io::Error> =
+///     TaskGroup::builder(&Context::background()).on_failure(OnFailure::Isolate).build();
+/// group.spawn_thread(|_ctx| Err(std::io::Error::other("one of many")));
+/// group.spawn_thread(|ctx| ctx.check().map_err(std::io::Error::from)); // goes on
+/// assert_eq!(group.join_blocking().unwrap_err().failed(), 1);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum OnFailure {

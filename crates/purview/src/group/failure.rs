@@ -72,6 +72,17 @@ impl fmt::Debug for Failure {
 }
 
 /// The cause of a task that panicked.
+///
+/// ```
+/// use purview::{Context, Error, Panicked, TaskGroup};
+/// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+/// group.spawn_thread(|ctx| Err(ctx.done().wait()));
+/// group.spawn_thread(|_ctx| panic!("by accident"));
+/// let ctx = group.context().clone();
+/// assert!(group.join_blocking().is_err());
+/// let ended = ctx.err().unwrap(); // what the other thread saw
+/// assert_eq!(ended.cause().unwrap().downcast_ref::<Panicked>().unwrap().message(), "by accident");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Panicked {
     message: String,
@@ -102,6 +113,22 @@ impl fmt::Display for Panicked {
 impl std::error::Error for Panicked {}
 
 /// The cause of a task that was dropped before its end, and not by its group: its runtime was shut down, say.
+///
+/// ```
+/// use purview::{Context, Dropped, Error, Spawn, TaskGroup};
+///
+/// #[derive(Default)]
+/// struct Gone;
+/// impl Spawn for Gone {
+///     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+///         drop(task);
+///     }
+/// }
+/// let group: TaskGroup<Error, Gone> = TaskGroup::new(&Context::background());
+/// group.spawn(async |_ctx| Ok(()));
+/// let err = group.join_blocking().unwrap_err();
+/// assert!(err.failures()[0].cause().downcast_ref::<Dropped>().is_some());
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Dropped;
@@ -115,6 +142,17 @@ impl fmt::Display for Dropped {
 impl std::error::Error for Dropped {}
 
 /// Why a group did not do all it was given: tasks that failed, or an end that came first. E is the error of its tasks.
+///
+/// ```
+/// use purview::{Context, TaskGroup};
+/// use std::io::{Error, ErrorKind};
+/// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+/// group.spawn_thread_named("reader", |_ctx| Err(ErrorKind::NotFound.into()));
+/// let err = group.join_blocking().unwrap_err();
+/// assert_eq!((err.failed(), err.error().unwrap().kind()), (1, ErrorKind::NotFound));
+/// assert!(err.to_string().starts_with("task reader (")); // and where it was spawned
+/// assert!(err.ended().is_none());
+/// ```
 pub struct GroupError<E> {
     pub(super) failures: Vec<Failure>,
     /// Of these, not all are kept.

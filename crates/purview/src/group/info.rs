@@ -24,7 +24,7 @@ pub struct TaskInfo {
     pub(super) told: Option<Duration>,
 }
 
-/// How a task is run, and so whether it can be stopped from outside.
+/// How a task is run, and so whether it can be stopped from outside. Told by [`TaskInfo::kind`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum TaskKind {
@@ -34,7 +34,7 @@ pub enum TaskKind {
     Blocking,
 }
 
-/// Where a task is in its life.
+/// Where a task is in its life. Told by [`TaskInfo::state`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum TaskState {
@@ -154,6 +154,18 @@ impl fmt::Debug for StopTimes {
 }
 
 /// How a group came to its end, made by [`TaskGroup::shutdown`](super::TaskGroup::shutdown).
+///
+/// ```
+/// use purview::{Context, Error, TaskGroup};
+/// use std::{sync::mpsc, time::Duration};
+/// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+/// let (end, ends) = mpsc::channel::<()>();
+/// group.spawn_thread_named("deaf", move |_ctx| { let _ = ends.recv(); Ok(()) });
+/// let report = purview::thread::block_on(group.shutdown("deploy", Duration::from_millis(1)));
+/// assert_eq!(report.abandoned()[0].name(), Some("deaf"));
+/// println!("{report}"); // a line for each task that did not finish
+/// drop(end);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(super) finished: usize,

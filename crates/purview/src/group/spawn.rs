@@ -35,12 +35,13 @@ pub trait Spawn: Send + Sync + 'static {
     }
 }
 
-/// No runtime: for a group of nothing but threads.
+/// No runtime: for a group of nothing but threads, which is what [`TaskGroup`](crate::TaskGroup) is if nothing else is said.
 #[derive(Clone, Copy, Default, Debug)]
 #[non_exhaustive]
 pub struct NoSpawn;
 
-/// The task that is handed back by a group that did not take it, and why.
+/// The task that is handed back by a group that did not take it, and why. Made by
+/// [`TaskGroup::try_spawn`](crate::TaskGroup::try_spawn) and [`spawn_ready`](crate::TaskGroup::spawn_ready).
 pub struct TrySpawnError<F> {
     pub(super) task: F,
     pub(super) refused: Refused,
