@@ -107,8 +107,7 @@ fn debug_names_the_signals() {
     );
 }
 
-/// What `TestNotifyContextNotifications` asks of `context.Cause` since Go 1.26, whose cause says "interrupt signal received".
-/// Go's type is not exported; here the signal is had back.
+/// The cause, which in Go says "interrupt signal received". Go's type of it is not exported; here the signal is had back.
 fn the_cause_is_the_signal() {
     let (ctx, _signals) = notify(&Context::background(), [Signal::INTERRUPT]).expect("Unix");
     let (child, _guard) = ctx.with_cancel();
