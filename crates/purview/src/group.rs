@@ -24,6 +24,7 @@ mod shared;
 mod spawn;
 mod start;
 mod task;
+mod watch;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,6 +40,7 @@ pub use failure::{Dropped, Failure, GroupError, Panicked};
 pub use info::{Report, StopTimes, TaskInfo, TaskKind, TaskState};
 pub use scope::{Scope, scope};
 pub use spawn::{NoSpawn, Spawn, TrySpawnError};
+pub use watch::GroupWatch;
 
 use crate::clock::Tick;
 use crate::error::Cause;
@@ -46,7 +48,7 @@ use crate::park::block_on;
 use crate::tree::Panics;
 use crate::{CancelGuard, Context};
 use roster::Record;
-use shared::{Crew, Shared};
+use shared::{Crew, Futures, Shared};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
@@ -82,9 +84,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 #[must_use = "dropping a group cancels its tasks"]
 pub struct TaskGroup<E, S: 'static = NoSpawn> {
     shared: Arc<Shared<S>>,
-    crew: Weak<Crew<S>>,
+    crew_left: Weak<Crew<S>>,
+    futures_left: Weak<Futures<S>>,
     /// None once it is closed.
-    own: Mutex<Option<Arc<Crew<S>>>>,
+    own: Mutex<Option<Arc<Futures<S>>>>,
     guard: CancelGuard,
     has_grace: bool,
     of: PhantomData<fn() -> E>,
@@ -177,7 +180,10 @@ impl<E, S> TaskGroup<E, S> {
     /// How many tasks there are that have not ended, begun or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.crew.strong_count() - usize::from(!self.is_closed())
+        // Nothing of the two is counted twice: what is left of the futures is one of the crew.
+        let futures = self.futures_left.strong_count();
+        let all = self.crew_left.strong_count() + futures;
+        all.saturating_sub(usize::from(!self.is_closed()) + usize::from(futures > 0))
     }
 
     /// Whether there are none.
@@ -217,6 +223,26 @@ impl<E, S> TaskGroup<E, S> {
         let mut tasks = self.tasks();
         tasks.retain(|task| task.told().is_some_and(|told| told >= after));
         tasks
+    }
+
+    /// To look at the tasks from elsewhere, without owning or keeping anything of the group's.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// let watch = group.watch();
+    /// group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    /// assert_eq!(watch.tasks().len(), 1);
+    /// group.cancel_with("enough");
+    /// let _ = group.join_blocking();
+    /// assert!(watch.is_over());
+    /// ```
+    #[must_use]
+    pub fn watch(&self) -> GroupWatch
+    where
+        S: Send + Sync + 'static,
+    {
+        GroupWatch::new(&self.shared)
     }
 
     /// How long tasks took from being told to stop until they had.
@@ -301,26 +327,26 @@ impl<E, S> TaskGroup<E, S> {
     ) where
         S: Send + Sync + 'static,
     {
-        let Ok(crew) = self.enter() else { return };
+        let Ok(futures) = self.enter() else { return };
         let record = Record { name, location, kind, begun: Tick::NEVER };
         if self.shared.has_room() {
-            return start(&self.shared, Ticket::new(crew, record));
+            return start(&self.shared, Ticket::new(futures, record));
         }
         self.shared.begin_later(Box::new(move || {
-            let shared = Arc::clone(&crew.shared);
-            start(&shared, Ticket::new(crew, record));
+            let shared = Arc::clone(&futures.crew.shared);
+            start(&shared, Ticket::new(futures, record));
         }));
     }
 
     /// One more task, unless the group is closed or has ended.
-    fn enter(&self) -> Result<Arc<Crew<S>>, Refused> {
+    fn enter(&self) -> Result<Arc<Futures<S>>, Refused> {
         if let Some(error) = self.shared.context.err() {
             return Err(self.shared.refuse(error));
         }
         self.own().clone().ok_or(Refused::Closed)
     }
 
-    fn own(&self) -> MutexGuard<'_, Option<Arc<Crew<S>>>> {
+    fn own(&self) -> MutexGuard<'_, Option<Arc<Futures<S>>>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -397,28 +423,30 @@ impl<E, S> TaskGroup<E, S> {
         self.cancel_with(cause);
         self.close();
         self.shared.drop_waiting();
-        self.idle_within(grace).await;
+        within(&self.shared.idle, grace).await;
         if !self.shared.idle.is_done() {
             self.shared.abort_now.cancel();
-            if self.shared.has_futures() {
-                self.idle_within(PATIENCE).await;
-            }
+            within(&self.shared.still, PATIENCE).await;
         }
         let (failures, failed, _) = self.shared.outcome();
+        let abandoned = self.tasks();
+        let listed = abandoned.iter().filter(|task| task.kind() == TaskKind::Async).count();
         Report {
             finished: self.shared.roster.finished(),
             failures,
             failed,
             aborted: self.shared.aborted(),
-            abandoned: self.tasks(),
+            abandoned,
+            unlisted: self.futures_left.strong_count().saturating_sub(listed),
             stop_times: self.stop_times(),
         }
     }
+}
 
-    async fn idle_within(&self, time: Duration) {
-        let (over, _guard) = self.shared.idle.with_timeout(time);
-        over.done().await;
-    }
+/// Waits for the end of `ctx`, no longer than that.
+async fn within(ctx: &Context, time: Duration) {
+    let (over, _guard) = ctx.with_timeout(time);
+    over.done().await;
 }
 
 impl<E, S: Spawn> TaskGroup<E, S> {
@@ -504,14 +532,14 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        let crew = match self.enter() {
-            Ok(crew) => crew,
+        let futures = match self.enter() {
+            Ok(futures) => futures,
             Err(refused) => return Err(TrySpawnError { task, refused }),
         };
         if !self.shared.has_room() {
             return Err(TrySpawnError { task, refused: Refused::Full });
         }
-        start_now(&self.shared, crew, Location::caller(), task);
+        start_now(&self.shared, futures, Location::caller(), task);
         Ok(())
     }
 
@@ -562,7 +590,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
                 }
             }
             match self.enter() {
-                Ok(crew) => start_now(&self.shared, crew, location, task),
+                Ok(futures) => start_now(&self.shared, futures, location, task),
                 Err(refused) => {
                     self.shared.give_room();
                     return Err(TrySpawnError { task, refused });

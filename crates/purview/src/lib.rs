@@ -82,8 +82,8 @@ pub use context::Context;
 pub use done::Done;
 pub use error::{By, Cause, Error, ErrorKind, Origin};
 pub use group::{
-    Dropped, Failure, GroupBuilder, GroupError, NoSpawn, OnFailure, Panicked, Report, Spawn,
-    StopTimes, TaskGroup, TaskInfo, TaskKind, TaskState, TrySpawnError,
+    Dropped, Failure, GroupBuilder, GroupError, GroupWatch, NoSpawn, OnFailure, Panicked, Report,
+    Spawn, StopTimes, TaskGroup, TaskInfo, TaskKind, TaskState, TrySpawnError,
 };
 pub use guard::{CancelGuard, CancelHandle};
 pub use key::Key;

@@ -155,7 +155,11 @@ fn blocking_tasks_hear_of_the_end_as_others_do_and_are_reported_if_they_do_not_l
         while group.tasks().len() < 2 {
             tokio::task::yield_now().await;
         }
-        let report = group.shutdown("deploy", Duration::from_millis(50)).await;
+        group.cancel_with("deploy");
+        while group.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        let report = group.shutdown("too late to say why", Duration::from_millis(1)).await;
         assert_eq!((report.abandoned().len(), report.abandoned()[0].name()), (1, Some("deaf")));
         assert_eq!((report.finished(), report.failed()), (1, 0));
         drop(end);

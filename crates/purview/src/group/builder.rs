@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use super::shared::{Crew, Shared};
+use super::shared::{Crew, Futures, Shared};
 use super::{TaskGroup, TaskInfo};
 use crate::tree::{Kind, Plan};
 use crate::{Context, Error};
@@ -128,11 +128,11 @@ impl<E, S> GroupBuilder<E, S> {
     where
         S: Send + Sync + 'static,
     {
-        self.build_with_crew(spawner).0
+        self.build_with_members(spawner).0
     }
 
     /// The same, and what its tasks keep.
-    pub(super) fn build_with_crew(self, spawner: S) -> (TaskGroup<E, S>, Arc<Crew<S>>)
+    pub(super) fn build_with_members(self, spawner: S) -> (TaskGroup<E, S>, Arc<Futures<S>>)
     where
         S: Send + Sync + 'static,
     {
@@ -149,10 +149,13 @@ impl<E, S> GroupBuilder<E, S> {
             shared.set_overdue(late.on_done(move |error| report(&group, error, &hook)));
         }
         let crew = Arc::new(Crew { shared: Arc::clone(&shared) });
-        let own = Mutex::new(Some(Arc::clone(&crew)));
+        let crew_left = Arc::downgrade(&crew);
+        let futures = Arc::new(Futures { crew });
+        let futures_left = Arc::downgrade(&futures);
+        let own = Mutex::new(Some(Arc::clone(&futures)));
         let has_grace = self.grace.is_some();
-        let weak = Arc::downgrade(&crew);
-        (TaskGroup { shared, crew: weak, own, guard, has_grace, of: PhantomData }, crew)
+        let of = PhantomData;
+        (TaskGroup { shared, crew_left, futures_left, own, guard, has_grace, of }, futures)
     }
 }
 

@@ -173,6 +173,7 @@ pub struct Report {
     pub(super) failed: usize,
     pub(super) aborted: Vec<TaskInfo>,
     pub(super) abandoned: Vec<TaskInfo>,
+    pub(super) unlisted: usize,
     pub(super) stop_times: StopTimes,
 }
 
@@ -207,6 +208,13 @@ impl Report {
         &self.abandoned
     }
 
+    /// How many futures were left behind besides, of which no more is known: they have not come to a first await, maybe not even
+    /// been begun by their runtime.
+    #[must_use]
+    pub fn unlisted(&self) -> usize {
+        self.unlisted
+    }
+
     /// How long tasks took to stop.
     #[must_use]
     pub fn stop_times(&self) -> StopTimes {
@@ -216,7 +224,7 @@ impl Report {
     /// Whether all tasks came to their end by themselves.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.aborted.is_empty() && self.abandoned.is_empty()
+        self.aborted.is_empty() && self.abandoned.is_empty() && self.unlisted == 0
     }
 }
 
@@ -229,6 +237,9 @@ impl fmt::Display for Report {
             aborted.len(),
             abandoned.len()
         )?;
+        if self.unlisted > 0 {
+            write!(f, ", and {} before their first await", self.unlisted)?;
+        }
         for failure in &self.failures {
             write!(f, "\nfailed: {failure}")?;
         }

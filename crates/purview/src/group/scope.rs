@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::roster::Record;
-use super::shared::Crew;
+use super::shared::Futures;
 use super::task::{Outcome, Ticket};
 use super::{GroupError, NoSpawn, TaskGroup, TaskInfo, TaskKind};
 use crate::Context;
@@ -44,7 +44,7 @@ pub fn scope<'env, R, E>(
     ctx: &Context,
     code: impl for<'scope> FnOnce(&Scope<'scope, 'env, E>) -> R,
 ) -> Result<R, GroupError<E>> {
-    let (group, crew) = TaskGroup::<E>::builder(ctx).build_with_crew(NoSpawn);
+    let (group, members) = TaskGroup::<E>::builder(ctx).build_with_members(NoSpawn);
     let result = thread::scope(|threads| {
         /// A panic of the scope's own code tells the threads, which are waited for all the same.
         struct Tell<'a, E>(&'a TaskGroup<E>);
@@ -56,7 +56,7 @@ pub fn scope<'env, R, E>(
             }
         }
         let _tell = Tell(&group);
-        code(&Scope { threads, crew, of: PhantomData })
+        code(&Scope { threads, members, of: PhantomData })
     });
     group.close();
     group.outcome().map(|()| result)
@@ -78,7 +78,7 @@ pub fn scope<'env, R, E>(
 /// ```
 pub struct Scope<'scope, 'env: 'scope, E> {
     threads: &'scope thread::Scope<'scope, 'env>,
-    crew: Arc<Crew<NoSpawn>>,
+    members: Arc<Futures<NoSpawn>>,
     of: PhantomData<fn() -> E>,
 }
 
@@ -86,13 +86,13 @@ impl<'scope, E> Scope<'scope, '_, E> {
     /// The threads' context.
     #[must_use]
     pub fn context(&self) -> &Context {
-        &self.crew.shared.context
+        &self.members.crew.shared.context
     }
 
     /// The threads that have not ended, the oldest first.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskInfo> {
-        self.crew.shared.tasks()
+        self.members.crew.shared.tasks()
     }
 
     /// Starts a thread. One that cannot be started is a failure; after the context's end none is.
@@ -124,7 +124,7 @@ impl<'scope, E> Scope<'scope, '_, E> {
         F: FnOnce(&Context) -> Result<(), E> + Send + 'scope,
         E: Into<Cause>,
     {
-        let shared = &self.crew.shared;
+        let shared = &self.members.crew.shared;
         if let Some(error) = shared.context.err() {
             shared.refuse(error);
             return;
@@ -132,7 +132,7 @@ impl<'scope, E> Scope<'scope, '_, E> {
         let thread = super::start::named_thread(name.as_deref());
         let kind = TaskKind::Blocking;
         let record = Record { name, location, kind, begun: Tick::NEVER };
-        let mut ticket = Ticket::new(Arc::clone(&self.crew), record);
+        let mut ticket = Ticket::new(Arc::clone(&self.members), record);
         ticket.sit_down();
         let (ticket, theirs) = ticket.split();
         let context = shared.context.clone();
@@ -145,7 +145,7 @@ impl<'scope, E> Scope<'scope, '_, E> {
 
 impl<E> Clone for Scope<'_, '_, E> {
     fn clone(&self) -> Self {
-        Scope { threads: self.threads, crew: Arc::clone(&self.crew), of: PhantomData }
+        Scope { threads: self.threads, members: Arc::clone(&self.members), of: PhantomData }
     }
 }
 

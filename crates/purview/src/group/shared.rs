@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::OnFailure;
 use super::failure::{Failure, KEPT};
-use super::info::{TaskInfo, TaskKind};
+use super::info::TaskInfo;
 use super::roster::{Record, Roster};
 use super::spawn::Refused;
 use super::task::Outcome;
@@ -24,9 +24,12 @@ pub(super) struct Shared<S> {
     /// When this ends, futures are dropped at their next await.
     pub(super) abort: Context,
     pub(super) abort_now: CancelHandle,
+    /// Ends when the group is closed and no future is left.
+    pub(super) still: Context,
+    still_now: CancelHandle,
     /// Ends when the group is closed and nobody is left.
     pub(super) idle: Context,
-    pub(super) idle_now: CancelHandle,
+    idle_now: CancelHandle,
     pub(super) on_failure: OnFailure,
     pub(super) limit: Option<Semaphore>,
     pub(super) roster: Roster,
@@ -42,7 +45,7 @@ pub(super) struct Shared<S> {
 /// Starts a task that has been waiting, which there is room for now.
 type Waiting = Box<dyn FnOnce() + Send>;
 
-/// What the tasks of a group keep, and the group itself until it is closed: its count is theirs. When it goes, all is over.
+/// What threads of a group keep, and its [`Futures`]. When it goes, all is over.
 pub(super) struct Crew<S> {
     pub(super) shared: Arc<Shared<S>>,
 }
@@ -50,6 +53,17 @@ pub(super) struct Crew<S> {
 impl<S> Drop for Crew<S> {
     fn drop(&mut self) {
         self.shared.idle_now.cancel();
+    }
+}
+
+/// What futures of a group keep, and the group itself until it is closed: its count is theirs.
+pub(super) struct Futures<S> {
+    pub(super) crew: Arc<Crew<S>>,
+}
+
+impl<S> Drop for Futures<S> {
+    fn drop(&mut self) {
+        self.crew.shared.still_now.cancel();
     }
 }
 
@@ -80,6 +94,7 @@ impl<S> Shared<S> {
             Some(grace) => context.with_grace(grace),
             None => detached.with_cancel(),
         };
+        let (still, still_now) = detached.with_cancel();
         let (idle, idle_now) = detached.with_cancel();
         Shared {
             spawner,
@@ -87,6 +102,8 @@ impl<S> Shared<S> {
             cancel,
             abort,
             abort_now: abort_now.disarm(),
+            still,
+            still_now: still_now.disarm(),
             idle,
             idle_now: idle_now.disarm(),
             on_failure,
@@ -245,12 +262,6 @@ impl<S> Shared<S> {
         self.roster.for_each(|record| tasks.push(record.info(now, told)));
         tasks.sort_by_key(|task| std::cmp::Reverse(task.age()));
         tasks
-    }
-
-    pub(super) fn has_futures(&self) -> bool {
-        let mut found = false;
-        self.roster.for_each(|record| found |= record.kind == TaskKind::Async);
-        found
     }
 
     /// The failures, how many there were, and the end, if it kept tasks from doing their work.

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::info::TaskKind;
 use super::roster::Record;
-use super::shared::{Crew, Shared};
+use super::shared::{Futures, Shared};
 use super::spawn::Spawn;
 use super::task::{self, Outcome, Ticket, Tracked};
 use crate::Context;
@@ -17,7 +17,7 @@ use crate::error::Cause;
 /// For a task that has entered, and for which there is room.
 pub(super) fn start_now<F, Fut, E, S: Spawn>(
     shared: &Shared<S>,
-    crew: Arc<Crew<S>>,
+    futures: Arc<Futures<S>>,
     location: &'static Location<'static>,
     task: F,
 ) where
@@ -26,7 +26,7 @@ pub(super) fn start_now<F, Fut, E, S: Spawn>(
     E: Into<Cause> + 'static,
 {
     let record = Record { name: None, location, kind: TaskKind::Async, begun: Tick::NEVER };
-    start(shared, Ticket::new(crew, record), task);
+    start(shared, Ticket::new(futures, record), task);
 }
 
 /// Hands a task to the runtime.

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll};
 
 use super::failure::{Dropped, Panicked};
+use super::info::TaskKind;
 use super::roster::{Record, Seat};
-use super::shared::{Crew, Shared};
+use super::shared::{Crew, Futures, Shared};
 use crate::Context;
 use crate::done::Done;
 use crate::error::Cause;
@@ -24,8 +25,14 @@ pub(super) enum Outcome {
 
 /// A task's place in its group. Whatever becomes of the task, its group hears of it, once.
 pub(super) struct Ticket<S: 'static> {
-    crew: Arc<Crew<S>>,
+    member: Member<S>,
     place: Place,
+}
+
+/// What keeps the group from being over.
+pub(super) enum Member<S> {
+    Future(Arc<Futures<S>>),
+    Thread(Arc<Crew<S>>),
 }
 
 enum Place {
@@ -37,12 +44,19 @@ enum Place {
 }
 
 impl<S> Ticket<S> {
-    pub(super) fn new(crew: Arc<Crew<S>>, record: Record) -> Ticket<S> {
-        Ticket { crew, place: Place::Standing(record) }
+    pub(super) fn new(futures: Arc<Futures<S>>, record: Record) -> Ticket<S> {
+        let member = match record.kind {
+            TaskKind::Async => Member::Future(futures),
+            TaskKind::Blocking => Member::Thread(Arc::clone(&futures.crew)),
+        };
+        Ticket { member, place: Place::Standing(record) }
     }
 
     pub(super) fn shared(&self) -> &Shared<S> {
-        &self.crew.shared
+        match &self.member {
+            Member::Future(futures) => &futures.crew.shared,
+            Member::Thread(crew) => &crew.shared,
+        }
     }
 
     /// From here on it can be seen.

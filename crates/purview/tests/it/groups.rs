@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -14,13 +15,19 @@ use purview::{
 
 use crate::support::poll_once;
 
-/// A runtime: each task has a thread.
-#[derive(Default)]
-struct Threads;
+/// A runtime: each task has a thread. It counts those that are over.
+#[derive(Clone, Default)]
+struct Threads {
+    over: Arc<AtomicUsize>,
+}
 
 impl Spawn for Threads {
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
-        std::thread::spawn(move || block_on(task));
+        let over = Arc::clone(&self.over);
+        std::thread::spawn(move || {
+            block_on(task);
+            over.fetch_add(1, Ordering::Release);
+        });
     }
 }
 
@@ -311,7 +318,8 @@ fn a_hook_hears_of_each_task_that_does_not_stop_in_time() {
 
 #[test]
 fn shutdown_tells_all_waits_drops_what_can_be_and_names_what_cannot() {
-    let group: Group = TaskGroup::new(&Context::background());
+    let (clock, threads) = (ManualClock::new(), Threads::default());
+    let group: Group = TaskGroup::builder(&clock.root()).build_on(threads.clone());
     let (end, ends) = mpsc::channel::<()>();
     let token = Arc::new(());
     let held = Arc::clone(&token);
@@ -331,7 +339,17 @@ fn shutdown_tells_all_waits_drops_what_can_be_and_names_what_cannot() {
         ctx.done().await;
         Err(failure("could not flush"))
     });
-    let report = block_on(group.shutdown("deploy", Duration::from_millis(20)));
+    let watch = group.watch();
+    while watch.tasks().len() < 4 {
+        std::thread::yield_now();
+    }
+    let mut shutdown = pin!(group.shutdown("deploy", Duration::from_secs(1)));
+    assert!(poll_once(shutdown.as_mut()).is_pending(), "it tells them");
+    while threads.over.load(Ordering::Acquire) < 2 {
+        std::thread::yield_now();
+    }
+    clock.advance(Duration::from_secs(1));
+    let report = block_on(shutdown); // as soon as no future is left
     let names = |tasks: &[purview::TaskInfo]| {
         tasks.iter().map(|task| task.name().unwrap_or("?").to_string()).collect::<Vec<_>>()
     };
@@ -354,7 +372,52 @@ fn shutdown_tells_all_waits_drops_what_can_be_and_names_what_cannot() {
         text.contains("\naborted: task deaf (") && text.contains("\nabandoned: task stubborn ("),
         "{text}"
     );
+    assert_eq!(names(&watch.tasks()), ["stubborn"]);
     drop(end);
+}
+
+#[test]
+fn futures_that_come_to_no_await_are_counted_when_a_shutdown_leaves_them_behind() {
+    /// Keeps what it gets, and runs none of it.
+    #[derive(Clone, Default)]
+    struct Stuck(Arc<Mutex<Vec<Box<dyn Send>>>>);
+    impl Spawn for Stuck {
+        fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+            self.0.lock().expect("no panic").push(Box::new(task));
+        }
+    }
+    let clock = ManualClock::new();
+    let stuck = Stuck::default();
+    let group: TaskGroup<Error, Stuck> = TaskGroup::builder(&clock.root()).build_on(stuck.clone());
+    group.spawn(async |ctx: Context| ctx.check());
+    group.spawn(async |ctx: Context| ctx.check());
+    assert_eq!(group.len(), 2);
+    let mut shutdown = pin!(group.shutdown("deploy", Duration::from_secs(1)));
+    assert!(poll_once(shutdown.as_mut()).is_pending());
+    clock.advance(Duration::from_secs(1));
+    assert!(poll_once(shutdown.as_mut()).is_pending(), "they may come to an await yet");
+    clock.advance(Duration::from_secs(1));
+    let report = block_on(shutdown);
+    assert_eq!((report.unlisted(), report.finished(), report.is_clean()), (2, 0, false));
+    assert!(report.to_string().ends_with("0 abandoned, and 2 before their first await"));
+    drop(std::mem::take(&mut *stuck.0.lock().expect("no panic")));
+}
+
+#[test]
+fn a_watch_keeps_nothing_and_sees_nothing_of_a_group_that_is_over() {
+    let group: Group = TaskGroup::builder(&Context::background()).name("readers").build();
+    let watch = group.watch();
+    let ctx = Arc::new(());
+    let held = Arc::clone(&ctx);
+    group.spawn_thread_named("reader", move |ctx| {
+        let _held = held;
+        Err(ctx.done().wait().into())
+    });
+    assert_eq!((watch.name(), watch.tasks()[0].name()), (Some("readers"), Some("reader")));
+    group.cancel_with("enough");
+    assert!(group.join_blocking().is_err());
+    assert_eq!(Arc::strong_count(&ctx), 1);
+    assert!(watch.is_over() && watch.tasks().is_empty());
 }
 
 #[test]

@@ -58,7 +58,11 @@ fn on_smol_a_shutdown_tells_waits_and_drops() {
         while group.tasks().len() < 3 {
             smol::future::yield_now().await;
         }
-        let report = group.shutdown("deploy", Duration::from_millis(20)).await;
+        group.cancel_with("deploy");
+        while group.len() > 1 {
+            smol::future::yield_now().await;
+        }
+        let report = group.shutdown("too late to say why", Duration::from_millis(1)).await;
         assert_eq!((report.finished(), report.failed(), report.abandoned().len()), (2, 0, 0));
         assert_eq!(report.aborted()[0].name(), Some("deaf"));
     });
