@@ -497,6 +497,17 @@ impl Context {
         self.scope().name()
     }
 
+    /// Where it was derived.
+    ///
+    /// ```
+    /// let (ctx, _guard) = purview::Context::background().with_cancel();
+    /// assert_eq!(ctx.location().file(), file!());
+    /// ```
+    #[must_use]
+    pub fn location(&self) -> &'static Location<'static> {
+        self.0.head().place
+    }
+
     /// What is registered here. Never blocks. A value layer has what the context it was derived from has.
     ///
     /// ```

@@ -38,6 +38,7 @@
 //! | obey two masters | [`Context::any_of`] |
 //! | learn why | [`Error::cause`], [`Error::origin`] |
 //! | run tasks that end before you do | [`TaskGroup`]; [`thread::scope`] for threads that borrow; [`Semaphore`] |
+//! | find what is left behind | [`leak::Check`] |
 //! | see what goes on | Debug, [`Context::statistics`], [`observe`] |
 //!
 //! # When not to use it
@@ -55,6 +56,7 @@ mod error;
 mod group;
 mod guard;
 mod key;
+pub mod leak;
 mod list;
 #[cfg_attr(all(test, purview_loom), expect(dead_code, reason = "loom's mutex waits"))]
 mod lock;

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use crate::Context;
 use crate::clock::Tick;
 use crate::error::Error;
-use crate::order;
+use crate::{leak, order};
 
 /// A context's number: unique in the process, in the order of derivation.
 ///
@@ -141,18 +141,52 @@ pub trait Observer: Send + Sync {
     }
 }
 
-static OBSERVER: OnceLock<Box<dyn Observer>> = OnceLock::new();
+static OBSERVERS: OnceLock<Observers> = OnceLock::new();
+
+/// The process's observer, if it has one, and the checks for leaks.
+#[derive(Default)]
+struct Observers {
+    installed: OnceLock<Box<dyn Observer>>,
+}
+
+impl Observer for Observers {
+    fn derived(&self, ctx: &Context, parent: ContextId) {
+        leak::derived(ctx, parent);
+        if let Some(observer) = self.installed.get() {
+            observer.derived(ctx, parent);
+        }
+    }
+
+    fn done(&self, ctx: ContextId, error: &Error) {
+        leak::ended(ctx, error);
+        if let Some(observer) = self.installed.get() {
+            observer.done(ctx, error);
+        }
+    }
+
+    fn dropped(&self, ctx: ContextId) {
+        leak::dropped(ctx);
+        if let Some(observer) = self.installed.get() {
+            observer.dropped(ctx);
+        }
+    }
+}
+
+/// From here on everything is told of, for good.
+pub(crate) fn begin() {
+    OBSERVERS.get_or_init(Observers::default);
+}
 
 /// Installs the process's observer, for good.
 ///
 /// # Errors
 /// Hands the observer back where there is one already.
 pub fn install(observer: Box<dyn Observer>) -> Result<(), Box<dyn Observer>> {
-    OBSERVER.set(observer)
+    OBSERVERS.get_or_init(Observers::default).installed.set(observer)
 }
 
-/// The observer, if there is one.
+/// Who observes, if somebody does.
 #[inline]
 pub(crate) fn observer() -> Option<&'static dyn Observer> {
-    OBSERVER.get().map(|observer| &**observer)
+    OBSERVERS.get().map(|observers| observers as _)
 }

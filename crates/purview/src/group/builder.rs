@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::shared::{Crew, Futures, Shared};
-use super::{TaskGroup, TaskInfo};
+use super::{GroupWatch, TaskGroup, TaskInfo};
+use crate::leak;
 use crate::tree::{Kind, Plan};
 use crate::{Context, Error};
 
@@ -142,9 +143,10 @@ impl<E, S> GroupBuilder<E, S> {
         let handles = (context.clone(), guard.handle());
         let shared = Shared::new(spawner, handles, self.grace, self.on_failure, self.limit);
         let shared = Arc::new(shared);
+        leak::register(shared.check, &context, || GroupWatch::new(&shared));
         if let Some((after, hook)) = self.overdue {
             let group = Arc::downgrade(&shared);
-            let (late, guard) = context.with_grace(after);
+            let (late, guard) = leak::unseen(|| context.with_grace(after));
             let _ = guard.disarm();
             shared.set_overdue(late.on_done(move |error| report(&group, error, &hook)));
         }

@@ -136,7 +136,11 @@ impl<'scope, E> Scope<'scope, '_, E> {
         ticket.sit_down();
         let (ticket, theirs) = ticket.split();
         let context = shared.context.clone();
-        let run = move || theirs.finish(super::task::run(|| task(&context)));
+        let check = shared.check;
+        let run = move || {
+            let _checked = check.enter();
+            theirs.finish(super::task::run(|| task(&context)));
+        };
         if let Err(error) = thread.spawn_scoped(self.threads, run) {
             ticket.finish(Outcome::Failed(Cause::from(error)));
         }

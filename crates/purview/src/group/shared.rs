@@ -12,6 +12,7 @@ use super::spawn::Refused;
 use super::task::Outcome;
 use crate::clock::Tick;
 use crate::error::{Cause, Error};
+use crate::leak::{self, Listed};
 use crate::semaphore::Semaphore;
 use crate::tree::Panics;
 use crate::{CancelHandle, Context, OnDone};
@@ -24,6 +25,8 @@ pub(super) struct Shared<S> {
     /// When this ends, futures are dropped at their next await.
     pub(super) abort: Context,
     pub(super) abort_now: CancelHandle,
+    /// The check for leaks that it belongs to.
+    pub(super) check: Listed,
     /// Ends when the group is closed and no future is left.
     pub(super) still: Context,
     still_now: CancelHandle,
@@ -89,14 +92,17 @@ impl<S> Shared<S> {
         on_failure: OnFailure,
         limit: Option<usize>,
     ) -> Shared<S> {
-        let detached = context.without_cancel();
-        let (abort, abort_now) = match grace {
-            Some(grace) => context.with_grace(grace),
-            None => detached.with_cancel(),
-        };
-        let (still, still_now) = detached.with_cancel();
-        let (idle, idle_now) = detached.with_cancel();
+        let check = leak::check_of(&context);
+        let [(abort, abort_now), (still, still_now), (idle, idle_now)] = leak::unseen(|| {
+            let detached = context.without_cancel();
+            let abort = match grace {
+                Some(grace) => context.with_grace(grace),
+                None => detached.with_cancel(),
+            };
+            [abort, detached.with_cancel(), detached.with_cancel()]
+        });
         Shared {
+            check,
             spawner,
             context,
             cancel,

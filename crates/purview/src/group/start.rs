@@ -53,7 +53,11 @@ pub(super) fn start_blocking<F, E, S>(
     ticket.sit_down();
     let context = shared.context.clone();
     let (ticket, theirs) = ticket.split();
-    let run = move || theirs.finish(task::run(|| task(context)));
+    let check = shared.check;
+    let run = move || {
+        let _checked = check.enter();
+        theirs.finish(task::run(|| task(context)));
+    };
     if let Err(error) = spawn(Box::new(run)) {
         ticket.finish(Outcome::Failed(Cause::from(error)));
     }

@@ -49,7 +49,11 @@ impl<S> Ticket<S> {
             TaskKind::Async => Member::Future(futures),
             TaskKind::Blocking => Member::Thread(Arc::clone(&futures.crew)),
         };
-        Ticket { member, place: Place::Standing(record) }
+        let mut ticket = Ticket { member, place: Place::Standing(record) };
+        if ticket.shared().check.is_listed() {
+            ticket.sit_down();
+        }
+        ticket
     }
 
     pub(super) fn shared(&self) -> &Shared<S> {
@@ -159,6 +163,7 @@ where
         let this = unsafe { self.get_unchecked_mut() };
         // Unwind safety: what panicked is dropped and not looked at again.
         let polled = catch_unwind(AssertUnwindSafe(|| {
+            let _checked = this.ticket.as_ref().and_then(|it| it.shared().check.enter());
             if let (Work::New(_), Some(ticket)) = (&this.work, &this.ticket) {
                 let shared = ticket.shared();
                 if shared.abort.is_done() {

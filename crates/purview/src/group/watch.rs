@@ -1,10 +1,95 @@
-//! A group from outside.
+//! A group as it is seen: by who has it, and from outside.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use super::info::TaskInfo;
+use super::TaskGroup;
+use super::info::{StopTimes, TaskInfo};
 use super::shared::Shared;
+
+impl<E, S> TaskGroup<E, S> {
+    /// How many tasks there are that have not ended, begun or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        // Nothing of the two is counted twice: what is left of the futures is one of the crew.
+        let futures = self.futures_left.strong_count();
+        let all = self.crew_left.strong_count() + futures;
+        all.saturating_sub(usize::from(!self.is_closed()) + usize::from(futures > 0))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tasks that have begun and not ended, the oldest first.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup, TaskState};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// group.spawn_thread_named("reader", |ctx| Err(ctx.done().wait()));
+    /// let task = &group.tasks()[0];
+    /// assert_eq!((task.name(), task.state()), (Some("reader"), TaskState::Running));
+    /// ```
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.shared.tasks()
+    }
+
+    /// Those that were told to stop so long ago, and have not: the leaks.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::{sync::mpsc, time::Duration};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// let (end, ends) = mpsc::channel::<()>();
+    /// group.spawn_thread_named("deaf", move |_ctx| { let _ = ends.recv(); Ok(()) });
+    /// group.cancel_with("shutdown");
+    /// assert_eq!(group.overdue(Duration::ZERO)[0].name(), Some("deaf"));
+    /// drop(end);
+    /// ```
+    #[must_use]
+    pub fn overdue(&self, after: Duration) -> Vec<TaskInfo> {
+        let mut tasks = self.tasks();
+        tasks.retain(|task| task.told().is_some_and(|told| told >= after));
+        tasks
+    }
+
+    /// To look at the tasks from elsewhere, without owning or keeping anything of the group's.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// let watch = group.watch();
+    /// group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    /// assert_eq!(watch.tasks().len(), 1);
+    /// group.cancel_with("enough");
+    /// let _ = group.join_blocking();
+    /// assert!(watch.is_over());
+    /// ```
+    #[must_use]
+    pub fn watch(&self) -> GroupWatch
+    where
+        S: Send + Sync + 'static,
+    {
+        GroupWatch::new(&self.shared)
+    }
+
+    /// How long tasks took from being told to stop until they had.
+    ///
+    /// ```
+    /// use purview::{Context, Error, TaskGroup};
+    /// use std::time::Duration;
+    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
+    /// assert_eq!(group.stop_times().count(), 0);
+    /// ```
+    #[must_use]
+    pub fn stop_times(&self) -> StopTimes {
+        self.shared.roster.stop_times()
+    }
+}
 
 /// Looks at the tasks of a group, and owns nothing of it. Made by [`TaskGroup::watch`](super::TaskGroup::watch).
 ///
@@ -58,6 +143,11 @@ impl GroupWatch {
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskInfo> {
         self.0.upgrade().map_or_else(Vec::new, |group| group.tasks())
+    }
+
+    /// Whether nothing of the group is there any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
     }
 
     /// Whether the group takes no more tasks, and has none.
