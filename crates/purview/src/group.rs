@@ -47,11 +47,12 @@ use crate::error::Cause;
 use crate::park::block_on;
 use crate::tree::Panics;
 use crate::{CancelGuard, Context};
-use roster::Record;
+pub(crate) use roster::{Record, Roster, Seat};
 use shared::{Crew, Futures, Shared};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
+pub(crate) use task::panicked;
 
 /// As many futures as are not dropped at once, when they are to be, are waited for no longer than this: they don't come to an
 /// await.

@@ -39,6 +39,7 @@
 //! | learn why | [`Error::cause`], [`Error::origin`] |
 //! | run tasks that end before you do | [`TaskGroup`]; [`thread::scope`] for threads that borrow; [`Semaphore`] |
 //! | find what is left behind | [`leak::Check`] |
+//! | end a service in phases | [`shutdown::Shutdown`] |
 //! | see what goes on | Debug, [`Context::statistics`], [`observe`] |
 //!
 //! # When not to use it
@@ -69,6 +70,7 @@ mod park;
 mod path;
 mod run;
 mod semaphore;
+pub mod shutdown;
 mod sleep;
 mod state;
 mod sync;

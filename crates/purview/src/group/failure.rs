@@ -31,6 +31,14 @@ pub struct Failure {
 }
 
 impl Failure {
+    pub(crate) fn new(
+        name: Option<Cow<'static, str>>,
+        location: &'static Location<'static>,
+        cause: Cause,
+    ) -> Failure {
+        Failure { name, location, cause }
+    }
+
     /// The task's name, if it was given one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! Who is in a group: threads, and futures that have come to an await. In parts, each with a lock, so that the threads on which
+//! Who is in a group (or holds a phase of a shutdown): threads, and futures that have come to an await. In parts, each with a lock, so that the threads on which
 //! tasks run seldom meet. A task that never waits is not even written down.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use crate::order::thread_number;
 /// A power of two.
 const PARTS: usize = 8;
 
-pub(super) struct Roster([Part; PARTS]);
+pub(crate) struct Roster([Part; PARTS]);
 
 /// In cache lines of its own.
 #[repr(align(128))]
@@ -39,15 +39,15 @@ enum Row {
 }
 
 /// A task that is there.
-pub(super) struct Record {
-    pub(super) name: Option<Cow<'static, str>>,
-    pub(super) location: &'static Location<'static>,
-    pub(super) kind: TaskKind,
-    pub(super) begun: Tick,
+pub(crate) struct Record {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) kind: TaskKind,
+    pub(crate) begun: Tick,
 }
 
 impl Record {
-    pub(super) fn info(&self, now: Tick, told: Option<Tick>) -> TaskInfo {
+    pub(crate) fn info(&self, now: Tick, told: Option<Tick>) -> TaskInfo {
         TaskInfo {
             name: self.name.clone(),
             location: self.location,
@@ -60,13 +60,13 @@ impl Record {
 
 /// Where a record is.
 #[derive(Clone, Copy)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     part: u32,
     row: u32,
 }
 
 impl Roster {
-    pub(super) fn new() -> Roster {
+    pub(crate) fn new() -> Roster {
         Roster(std::array::from_fn(|_| Part::default()))
     }
 
@@ -74,7 +74,7 @@ impl Roster {
         self.0[number % PARTS].rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, record: Record) -> Seat {
+    pub(crate) fn enter(&self, record: Record) -> Seat {
         let part = thread_number() % PARTS;
         let mut rows = self.part(part);
         let row = match rows.free {
@@ -94,7 +94,7 @@ impl Roster {
     }
 
     /// Gives the record back.
-    pub(super) fn leave(&self, seat: Seat) -> Option<Record> {
+    pub(crate) fn leave(&self, seat: Seat) -> Option<Record> {
         let mut rows = self.part(seat.part as usize);
         let next = rows.free;
         let place = rows.rows.get_mut(seat.row as usize)?;
@@ -103,16 +103,16 @@ impl Roster {
         Some(record)
     }
 
-    pub(super) fn note_stop(&self, after: Duration) {
+    pub(crate) fn note_stop(&self, after: Duration) {
         let mut rows = self.part(thread_number());
         rows.stop_times.get_or_insert_with(|| Box::new(StopTimes::NONE)).add(after);
     }
 
-    pub(super) fn count_finished(&self) {
+    pub(crate) fn count_finished(&self) {
         self.0[thread_number() % PARTS].finished.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&Record)) {
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Record)) {
         for part in 0..PARTS {
             for row in &self.part(part).rows {
                 if let Row::Taken(record) = row {
@@ -122,11 +122,11 @@ impl Roster {
         }
     }
 
-    pub(super) fn finished(&self) -> usize {
+    pub(crate) fn finished(&self) -> usize {
         self.0.iter().map(|part| part.finished.load(Ordering::Relaxed)).sum()
     }
 
-    pub(super) fn stop_times(&self) -> StopTimes {
+    pub(crate) fn stop_times(&self) -> StopTimes {
         let mut all = StopTimes::NONE;
         for part in 0..PARTS {
             if let Some(times) = &self.part(part).stop_times {

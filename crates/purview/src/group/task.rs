@@ -213,7 +213,7 @@ pub(super) fn run<E: Into<Cause>>(work: impl FnOnce() -> Result<(), E>) -> Outco
 }
 
 /// What a panic's payload says. The payload may panic when it is dropped.
-fn panicked(payload: Box<dyn std::any::Any + Send>) -> Cause {
+pub(crate) fn panicked(payload: Box<dyn std::any::Any + Send>) -> Cause {
     let cause = Cause::from(Panicked::new(&*payload));
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::TaskGroup;
 use super::info::{StopTimes, TaskInfo};
 use super::shared::Shared;
+use super::{Failure, TaskGroup};
 
 impl<E, S> TaskGroup<E, S> {
     /// How many tasks there are that have not ended, begun or not.
@@ -75,6 +75,16 @@ impl<E, S> TaskGroup<E, S> {
         S: Send + Sync + 'static,
     {
         GroupWatch::new(&self.shared)
+    }
+
+    /// Calls `f` when the group is closed and its last task has ended.
+    pub(crate) fn when_over(&self, f: impl FnOnce() + Send + 'static) {
+        self.shared.idle.on_done(move |_| f()).detach();
+    }
+
+    /// The failures so far.
+    pub(crate) fn failures(&self) -> Vec<Failure> {
+        self.shared.outcome().0
     }
 
     /// How long tasks took from being told to stop until they had.

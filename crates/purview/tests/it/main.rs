@@ -16,6 +16,7 @@ mod observing;
 mod reentry;
 mod runtimes;
 mod semaphores;
+mod shutdowns;
 mod support;
 mod types;
 mod values;

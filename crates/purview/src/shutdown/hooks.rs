@@ -1,0 +1,108 @@
+//! What is run in a phase.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use super::Hold;
+use super::stage::Stage;
+use crate::Context;
+use crate::error::Cause;
+use crate::group::{Failure, panicked};
+
+type Work = Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>>;
+
+/// Work that waits for its phase.
+pub(super) struct Hook {
+    name: Cow<'static, str>,
+    location: &'static Location<'static>,
+    hold: Hold,
+    begin: Box<dyn FnOnce(Context) -> Work + Send>,
+}
+
+impl Hook {
+    pub(super) fn new<F, Fut, E>(
+        name: Cow<'static, str>,
+        location: &'static Location<'static>,
+        hold: Hold,
+        work: F,
+    ) -> Hook
+    where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause>,
+    {
+        let begin = Box::new(move |ctx| {
+            let work = work(ctx);
+            Box::pin(async move { work.await.map_err(Into::into) }) as Work
+        });
+        Hook { name, location, hold, begin }
+    }
+
+    /// Its phase has begun without it.
+    pub(super) fn too_late(&self) -> Failure {
+        Failure::new(
+            Some(self.name.clone()),
+            self.location,
+            Cause::from("came when the phase had begun"),
+        )
+    }
+}
+
+/// Work that has begun. All of it is polled by whoever runs the shutdown.
+#[derive(Default)]
+pub(super) struct Running {
+    work: Vec<Begun>,
+    failures: Vec<Failure>,
+}
+
+struct Begun {
+    // In the order in which they are dropped: the phase waits for the work to be gone.
+    work: Work,
+    name: Cow<'static, str>,
+    location: &'static Location<'static>,
+    _hold: Hold,
+}
+
+impl Running {
+    pub(super) fn begin(&mut self, stage: &Stage) {
+        for Hook { name, location, hold, begin } in stage.begin_hooks() {
+            let ctx = stage.over.clone();
+            match catch_unwind(AssertUnwindSafe(|| begin(ctx))) {
+                Ok(work) => self.work.push(Begun { work, name, location, _hold: hold }),
+                Err(panic) => {
+                    self.failures.push(Failure::new(Some(name), location, panicked(panic)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll(&mut self, task: &mut Task<'_>) {
+        let mut i = 0;
+        while let Some(begun) = self.work.get_mut(i) {
+            // Unwind safety: what panicked is not polled again.
+            let polled = catch_unwind(AssertUnwindSafe(|| begun.work.as_mut().poll(task)));
+            let result = match polled {
+                Ok(Poll::Pending) => {
+                    i += 1;
+                    continue;
+                }
+                Ok(Poll::Ready(result)) => result,
+                Err(panic) => Err(panicked(panic)),
+            };
+            let over = self.work.swap_remove(i);
+            if let Err(cause) = result {
+                self.failures.push(Failure::new(Some(over.name.clone()), over.location, cause));
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(over))) {
+                let _ = panicked(panic); // the hook has reported it
+            }
+        }
+    }
+
+    pub(super) fn take_failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
+    }
+}

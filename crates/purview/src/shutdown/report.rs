@@ -1,0 +1,236 @@
+//! How a service came to its end.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stage::{Late, Stage};
+use crate::{Error, Failure, TaskInfo};
+
+/// What became of everything. Made by [`Shutdown::run`](super::Shutdown::run); displayed, it is the log's last lines.
+///
+/// ```
+/// use purview::{Context, shutdown::Shutdown};
+/// use std::time::Duration;
+/// let (signal, stop) = Context::background().with_cancel();
+/// let mut shutdown = Shutdown::new(&signal);
+/// let drain = shutdown.phase("drain", Duration::from_millis(1));
+/// let hold = drain.hold("request 17");
+/// stop.cancel_with("SIGTERM");
+/// let report = shutdown.run_blocking();
+/// assert_eq!(report.abandoned()[0].name(), Some("request 17"));
+/// println!("{report}");
+/// // shut down in 1.000ms: SIGTERM
+/// // drain: 1.000ms of 1.000ms; 0 finished, 0 too late
+/// // abandoned: task request 17 (src/main.rs:6:18), told to stop 10.000µs ago
+/// # drop(hold);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Report {
+    why: Option<Error>,
+    forced: Option<Error>,
+    phases: Vec<PhaseReport>,
+    abandoned: Vec<TaskInfo>,
+    failures: Vec<Failure>,
+    nested: Vec<(Cow<'static, str>, Report)>,
+}
+
+/// How a phase went. Told by [`Report::phases`].
+///
+/// ```
+/// use purview::{Context, shutdown::Shutdown};
+/// use std::time::Duration;
+/// let (signal, stop) = Context::background().with_cancel();
+/// let mut shutdown = Shutdown::new(&signal);
+/// let _drain = shutdown.phase("drain", Duration::from_secs(20));
+/// stop.cancel();
+/// let report = shutdown.run_blocking();
+/// let drain = &report.phases()[0];
+/// assert_eq!((drain.name(), drain.budget(), drain.finished()), ("drain", Duration::from_secs(20), 0));
+/// assert!(drain.took() < drain.budget());
+/// ```
+#[derive(Clone, Debug)]
+pub struct PhaseReport {
+    name: &'static str,
+    budget: Duration,
+    took: Option<Duration>,
+    finished: usize,
+    late: usize,
+    canceled: Vec<TaskInfo>,
+}
+
+impl PhaseReport {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The time it was given.
+    #[must_use]
+    pub fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// The time it took; zero, if it did not come to that.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.took.unwrap_or_default()
+    }
+
+    /// How many of its holds were dropped while it lasted.
+    #[must_use]
+    pub fn finished(&self) -> usize {
+        self.finished
+    }
+
+    /// How many were dropped only in a later phase: canceled, where that is what the later phase does.
+    #[must_use]
+    pub fn late(&self) -> usize {
+        self.late
+    }
+
+    /// Those, as they were when they went: the first 64.
+    #[must_use]
+    pub fn canceled(&self) -> &[TaskInfo] {
+        &self.canceled
+    }
+}
+
+impl Report {
+    pub(super) fn of(
+        why: Option<Error>,
+        forced: Option<Error>,
+        stages: &[Arc<Stage>],
+        mut failures: Vec<Failure>,
+    ) -> Report {
+        let (mut phases, mut abandoned, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        for stage in stages {
+            abandoned.append(&mut stage.held());
+            failures.append(&mut stage.failures());
+            for group in stage.groups() {
+                abandoned.append(&mut group.tasks());
+                failures.append(&mut group.failures());
+            }
+            nested.append(&mut stage.nested());
+            let Late { count, first } = stage.late();
+            phases.push(PhaseReport {
+                name: stage.place.name,
+                budget: stage.place.budget,
+                took: stage.took(),
+                finished: stage.finished(),
+                late: count,
+                canceled: first,
+            });
+        }
+        Report { why, forced, phases, abandoned, failures, nested }
+    }
+
+    /// The end it began with, such as a signal.
+    #[must_use]
+    pub fn why(&self) -> Option<&Error> {
+        self.why.as_ref()
+    }
+
+    /// The end that forced it, such as a second signal.
+    #[must_use]
+    pub fn forced(&self) -> Option<&Error> {
+        self.forced.as_ref()
+    }
+
+    /// The phases, in order.
+    #[must_use]
+    pub fn phases(&self) -> &[PhaseReport] {
+        &self.phases
+    }
+
+    /// What was still there at the very end, and where it was born: holds, work, and tasks of groups. Nobody waits for them any
+    /// more.
+    #[must_use]
+    pub fn abandoned(&self) -> &[TaskInfo] {
+        &self.abandoned
+    }
+
+    /// The work that failed, and tasks of groups that did: of each group the first sixteen.
+    #[must_use]
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// The reports of shutdowns within this one's phases, which were run to their end, by name.
+    #[must_use]
+    pub fn nested(&self) -> &[(Cow<'static, str>, Report)] {
+        &self.nested
+    }
+
+    /// From the beginning to the end.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.phases.iter().map(PhaseReport::took).sum()
+    }
+
+    /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned, here and in what is nested. Work
+    /// that was canceled in its phase is no blemish.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.forced.is_none()
+            && self.abandoned.is_empty()
+            && self.failures.is_empty()
+            && self.nested.iter().all(|(_, report)| report.is_clean())
+    }
+
+    /// What the process should exit with: 0, if it was [clean](Self::is_clean), or 1. (A shell expects 128 and the signal's
+    /// number of who leaves on a second signal; the cause of [`forced`](Self::forced) knows it.)
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.is_clean())
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, within: &str) -> fmt::Result {
+        for phase in &self.phases {
+            let PhaseReport { name, budget, finished, late, .. } = phase;
+            write!(f, "\n{within}{name}: ")?;
+            match phase.took {
+                Some(took) => write!(f, "{took:.3?} of {budget:.3?}")?,
+                None => f.write_str("not begun")?,
+            }
+            write!(f, "; {finished} finished, {late} too late")?;
+        }
+        for phase in &self.phases {
+            for task in &phase.canceled {
+                write!(f, "\n{within}too late: {task}")?;
+            }
+            let more = phase.late.saturating_sub(phase.canceled.len());
+            if more > 0 {
+                write!(f, "\n{within}too late: {more} more")?;
+            }
+        }
+        for failure in &self.failures {
+            write!(f, "\n{within}failed: {failure}")?;
+        }
+        for task in &self.abandoned {
+            write!(f, "\n{within}abandoned: {task}")?;
+        }
+        for (name, report) in &self.nested {
+            report.write(f, &format!("{within}{name}: "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.forced.is_some() { "forced down after" } else { "shut down in" };
+        write!(f, "{how} {:.3?}", self.took())?;
+        for (why, before) in [(&self.why, ": "), (&self.forced, ", then ")] {
+            if let Some(why) = why {
+                match why.cause() {
+                    Some(cause) => write!(f, "{before}{cause}")?,
+                    None => write!(f, "{before}{why}")?,
+                }
+            }
+        }
+        self.write(f, "")
+    }
+}

@@ -1,0 +1,264 @@
+//! What a phase's handles, its holds and its shutdown share.
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use super::hooks::Hook;
+use super::report::Report;
+use crate::clock::Tick;
+use crate::error::{By, Cause};
+use crate::group::{Failure, Record, Roster};
+use crate::{CancelHandle, Context, TaskGroup, TaskInfo, TaskKind, tree};
+
+pub(super) use crate::group::Seat;
+
+/// As many that were too late are told of by name; the rest is counted.
+const KEPT: usize = 64;
+
+/// What a phase was told to be.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) name: &'static str,
+    pub(super) location: &'static Location<'static>,
+    pub(super) budget: Duration,
+}
+
+pub(super) struct Stage {
+    pub(super) place: Place,
+    /// Ends when the phase begins.
+    pub(super) context: Context,
+    /// Ends when it is over.
+    pub(super) over: Context,
+    over_now: CancelHandle,
+    /// What it waits for.
+    crew: OnceLock<Weak<Crew>>,
+    next: OnceLock<Arc<Stage>>,
+    roster: Roster,
+    finished: AtomicUsize,
+    late: Mutex<Late>,
+    taking_part: Mutex<TakingPart>,
+}
+
+/// Those that left when it was over.
+#[derive(Default)]
+pub(super) struct Late {
+    pub(super) count: usize,
+    pub(super) first: Vec<TaskInfo>,
+}
+
+#[derive(Default)]
+struct TakingPart {
+    /// They have begun: there is room for no more.
+    is_begun: bool,
+    /// The shutdown is over, and lets go of all.
+    is_over: bool,
+    hooks: Vec<Hook>,
+    failures: Vec<Failure>,
+    groups: Vec<Arc<dyn Owned>>,
+    nested: Vec<(Cow<'static, str>, Report)>,
+}
+
+/// A group, whatever its tasks' error is and whatever starts them.
+pub(super) trait Owned: Send + Sync {
+    fn close(&self);
+    fn tasks(&self) -> Vec<TaskInfo>;
+    fn failures(&self) -> Vec<Failure>;
+}
+
+impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
+    fn close(&self) {
+        TaskGroup::close(self);
+    }
+
+    fn tasks(&self) -> Vec<TaskInfo> {
+        TaskGroup::tasks(self)
+    }
+
+    fn failures(&self) -> Vec<Failure> {
+        TaskGroup::failures(self)
+    }
+}
+
+impl Stage {
+    pub(super) fn new(
+        place: Place,
+        context: Context,
+        over: Context,
+        over_now: CancelHandle,
+    ) -> Stage {
+        Stage {
+            place,
+            context,
+            over,
+            over_now,
+            crew: OnceLock::new(),
+            next: OnceLock::new(),
+            roster: Roster::new(),
+            finished: AtomicUsize::new(0),
+            late: Mutex::default(),
+            taking_part: Mutex::default(),
+        }
+    }
+
+    /// The phase after this one.
+    pub(super) fn follow(&self, next: &Arc<Stage>) {
+        let _ = self.next.set(Arc::clone(next));
+    }
+
+    /// What keeps it, or the first after it that is not over.
+    pub(super) fn crew(&self) -> Option<Arc<Crew>> {
+        let mut stage = self;
+        loop {
+            if let Some(crew) = stage.crew.get().and_then(Weak::upgrade) {
+                return Some(crew);
+            }
+            stage = stage.next.get()?;
+        }
+    }
+
+    pub(super) fn enter(
+        &self,
+        name: Cow<'static, str>,
+        kind: TaskKind,
+        location: &'static Location<'static>,
+    ) -> Seat {
+        let begun = self.context.clock().now();
+        self.roster.enter(Record { name: Some(name), location, kind, begun })
+    }
+
+    pub(super) fn leave(&self, seat: Seat) {
+        let Some(record) = self.roster.leave(seat) else { return };
+        if !self.over.is_done() {
+            if self.context.is_done() {
+                self.finished.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        let told = self.told();
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.count += 1;
+        if late.first.len() < KEPT {
+            late.first.push(record.info(self.context.clock().now(), told));
+        }
+    }
+
+    /// When it was over.
+    fn told(&self) -> Option<Tick> {
+        self.over.err().map(|error| error.origin().tick())
+    }
+
+    /// How long it took, as far as it has come.
+    pub(super) fn took(&self) -> Option<Duration> {
+        let begun = self.context.err()?.origin().tick();
+        let over = self.told().unwrap_or_else(|| self.context.clock().now());
+        Some(over.since(begun))
+    }
+
+    pub(super) fn held(&self) -> Vec<TaskInfo> {
+        let (now, told) = (self.context.clock().now(), self.told());
+        let mut held = Vec::new();
+        self.roster.for_each(|record| held.push(record.info(now, told)));
+        held.sort_by_key(|task| std::cmp::Reverse(task.age()));
+        held
+    }
+
+    pub(super) fn finished(&self) -> usize {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn late(&self) -> Late {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        Late { count: late.count, first: late.first.clone() }
+    }
+
+    // ── what takes part ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn taking_part(&self) -> MutexGuard<'_, TakingPart> {
+        self.taking_part.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add_hook(&self, hook: Hook) {
+        let mut parts = self.taking_part();
+        if !parts.is_begun {
+            return parts.hooks.push(hook);
+        }
+        parts.failures.push(hook.too_late());
+        drop(parts);
+        drop(hook);
+    }
+
+    pub(super) fn begin_hooks(&self) -> Vec<Hook> {
+        let mut parts = self.taking_part();
+        parts.is_begun = true;
+        std::mem::take(&mut parts.hooks)
+    }
+
+    pub(super) fn add_group(&self, group: Arc<dyn Owned>) {
+        let mut parts = self.taking_part();
+        let is_over = parts.is_over;
+        if !is_over {
+            parts.groups.push(Arc::clone(&group));
+        }
+        drop(parts);
+        if is_over || self.context.is_done() {
+            group.close();
+        }
+    }
+
+    pub(super) fn groups(&self) -> Vec<Arc<dyn Owned>> {
+        self.taking_part().groups.clone()
+    }
+
+    pub(super) fn close_groups(&self) {
+        self.groups().iter().for_each(|group| group.close());
+    }
+
+    pub(super) fn add_nested(&self, name: Cow<'static, str>, report: Report) {
+        self.taking_part().nested.push((name, report));
+    }
+
+    pub(super) fn nested(&self) -> Vec<(Cow<'static, str>, Report)> {
+        self.taking_part().nested.clone()
+    }
+
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        self.taking_part().failures.clone()
+    }
+
+    pub(super) fn let_go(&self) {
+        let over = TakingPart { is_begun: true, is_over: true, ..TakingPart::default() };
+        let before = std::mem::replace(&mut *self.taking_part(), over);
+        drop(before); // the user's, so under no lock
+    }
+}
+
+/// What a phase's holds keep, and its shutdown until the phase begins. When it goes, the phase is over.
+pub(super) struct Crew {
+    stage: Arc<Stage>,
+    /// A phase waits for those of the one before.
+    next: OnceLock<Arc<Crew>>,
+}
+
+impl Crew {
+    pub(super) fn of(stage: &Arc<Stage>) -> Arc<Crew> {
+        let crew = Arc::new(Crew { stage: Arc::clone(stage), next: OnceLock::new() });
+        let _ = stage.crew.set(Arc::downgrade(&crew));
+        crew
+    }
+
+    pub(super) fn keep(&self, next: &Arc<Crew>) {
+        let _ = self.next.set(Arc::clone(next));
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let Stage { over_now, context, place, .. } = &*self.stage;
+        // For the reason for which it began, if it has.
+        let cause: Option<Cause> = context.err().and_then(|error| error.cause().cloned());
+        tree::cancel(over_now.context().as_ref(), By::Call, cause, place.location);
+    }
+}

@@ -1,0 +1,404 @@
+//! The end of a service, in phases. Time is a manual clock's; who waits for what is the order of these lines.
+
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use purview::shutdown::{Hold, Phase, Shutdown};
+use purview::thread::block_on;
+use purview::time::ManualClock;
+use purview::{CancelGuard, Context, Error, OnFailure, TaskGroup};
+
+use crate::support::{Log, poll_once};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A service's usual four phases, with budgets of 1, 20, 5 and 5 seconds.
+struct Service {
+    clock: ManualClock,
+    signal: CancelGuard,
+    again: CancelGuard,
+    phases: [Phase; 4],
+    shutdown: Shutdown,
+}
+
+fn service() -> Service {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let (told_again, again) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told).force_on(&told_again);
+    let phases = [("stop accepting", 1), ("drain", 20), ("cancel", 5), ("close", 5)]
+        .map(|(name, seconds)| shutdown.phase(name, SECOND * seconds));
+    Service { clock, signal, again, phases, shutdown }
+}
+
+/// Whether each phase has begun.
+fn begun(phases: &[Phase; 4]) -> [bool; 4] {
+    [0, 1, 2, 3].map(|i| phases[i].context().is_done())
+}
+
+fn names(tasks: &[purview::TaskInfo]) -> Vec<&str> {
+    tasks.iter().map(|task| task.name().unwrap_or("?")).collect()
+}
+
+#[test]
+fn phases_begin_in_order_as_soon_as_all_that_the_one_before_waits_for_is_gone() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let listener = phases[0].hold("listener");
+    let requests: Vec<Hold> = (0..3).map(|n| phases[1].hold(format!("request {n}"))).collect();
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(begun(&phases), [false; 4]);
+
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(begun(&phases), [true, false, false, false]);
+    clock.advance(SECOND / 2);
+    drop(listener);
+    assert_eq!(begun(&phases), [true, true, false, false], "at once");
+    clock.advance(SECOND * 2);
+    assert!(poll_once(run.as_mut()).is_pending());
+    drop(requests);
+    assert!(phases[2].context().is_done());
+    let report = block_on(run);
+    assert_eq!(begun(&phases), [true; 4]);
+    assert_eq!(report.took(), SECOND * 5 / 2);
+    let told: Vec<_> = report
+        .phases()
+        .iter()
+        .map(|phase| (phase.name(), phase.finished(), phase.late()))
+        .collect();
+    assert_eq!(
+        told,
+        [("stop accepting", 1, 0), ("drain", 3, 0), ("cancel", 0, 0), ("close", 0, 0)]
+    );
+    assert!(report.is_clean() && report.exit_code() == 0);
+    for phase in &phases {
+        let err = phase.context().err().expect("it began");
+        assert_eq!(err.cause().expect("the signal's").to_string(), "SIGTERM");
+    }
+}
+
+#[test]
+fn a_phase_is_over_when_its_time_is_up_and_who_is_late_is_canceled_or_abandoned() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let (polite, stubborn) = (phases[1].hold("polite"), phases[1].hold("stubborn"));
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(begun(&phases), [true, true, false, false], "nothing held the first");
+    clock.advance(SECOND * 19);
+    assert_eq!(begun(&phases), [true, true, false, false]);
+    clock.advance(SECOND);
+    assert_eq!(begun(&phases), [true, true, true, false]);
+    assert_eq!(
+        phases[2].context().err().expect("it ended").to_string(),
+        "context canceled: SIGTERM",
+        "the signal, and not a deadline"
+    );
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND);
+    drop(polite);
+    assert_eq!(begun(&phases), [true, true, true, false], "the other one is waited for");
+    clock.advance(SECOND * 4);
+    assert_eq!(begun(&phases), [true; 4]);
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 5);
+    let report = block_on(run);
+    let drain = &report.phases()[1];
+    assert_eq!((drain.took(), drain.finished(), drain.late()), (SECOND * 20, 0, 1));
+    assert_eq!(names(drain.canceled()), ["polite"]);
+    assert_eq!(drain.canceled()[0].told(), Some(SECOND), "so long after it was told to stop");
+    assert_eq!(names(report.abandoned()), ["stubborn"]);
+    assert_eq!(report.abandoned()[0].location().file(), file!());
+    assert_eq!(report.exit_code(), 1);
+    let text = report.to_string();
+    assert!(
+        text.starts_with(
+            "shut down in 30.000s: SIGTERM
+stop accepting: 0.000ns of 1.000s; 0 finished, 0 too late
+drain: 20.000s of 20.000s; 0 finished, 1 too late
+cancel: 5.000s of 5.000s; 0 finished, 0 too late
+close: 5.000s of 5.000s; 0 finished, 0 too late
+too late: task polite ("
+        ),
+        "{text}"
+    );
+    assert!(text.contains("\nabandoned: task stubborn ("), "{text}");
+    drop(stubborn);
+}
+
+#[test]
+fn a_second_signal_ends_everything_at_once_and_what_is_left_is_named() {
+    let Service { signal, again, phases, shutdown, clock: _clock } = service();
+    let _request = phases[1].hold("request 17");
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGINT");
+    assert!(poll_once(run.as_mut()).is_pending());
+    again.cancel_with("SIGINT again");
+    let report = block_on(run);
+    assert_eq!(begun(&phases), [true; 4]);
+    let forced = report.forced().expect("it was").to_string();
+    assert_eq!(forced, "context canceled: SIGINT again");
+    assert_eq!(phases[3].context().err().expect("it ended").to_string(), forced);
+    assert_eq!((names(report.abandoned()), report.exit_code()), (vec!["request 17"], 1));
+    let text = report.to_string();
+    assert!(text.starts_with("forced down after 0.000ns: SIGINT, then SIGINT again\n"), "{text}");
+}
+
+#[test]
+fn a_force_before_the_beginning_is_the_beginning_too() {
+    let Service { again, phases, shutdown, signal: _signal, clock: _clock } = service();
+    again.cancel_with("SIGKILL is next");
+    let report = shutdown.run_blocking();
+    assert_eq!(begun(&phases), [true; 4]);
+    assert_eq!(report.why().expect("it ended").to_string(), "context canceled: SIGKILL is next");
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn the_phases_begin_in_time_even_if_nobody_runs_the_shutdown() {
+    let Service { clock, signal, phases, shutdown: _shutdown, again: _again } = service();
+    let _request = phases[1].hold("request");
+    signal.cancel();
+    clock.advance(SECOND);
+    assert_eq!(begun(&phases), [true, true, false, false]);
+    clock.advance(SECOND * 20);
+    assert_eq!(begun(&phases), [true, true, true, false]);
+}
+
+#[test]
+fn a_shutdown_that_is_dropped_begins_all_phases_and_lets_go_of_all_that_took_part() {
+    let Service { phases, shutdown, signal: _signal, again: _again, clock: _clock } = service();
+    let token = Arc::new(());
+    let held = Arc::clone(&token);
+    phases[3].on_begin("journal", async move |_ctx| {
+        let _held = held;
+        Ok::<(), io::Error>(())
+    });
+    let group: TaskGroup<Error> = TaskGroup::new(phases[0].context());
+    let held = Arc::clone(&token);
+    let watch = group.watch();
+    group.spawn_thread(move |ctx| {
+        let _held = held;
+        Err(ctx.done().wait())
+    });
+    phases[0].own(group);
+    drop(shutdown);
+    assert_eq!(begun(&phases), [true; 4]);
+    while Arc::strong_count(&token) > 1 {
+        std::thread::yield_now();
+    }
+    while !watch.is_over() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn work_is_run_when_its_phase_begins_and_its_context_ends_with_the_phases_time() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let log = Log::default();
+    for (phase, name) in [(3, "pool"), (0, "listener"), (3, "journal")] {
+        let log = log.clone();
+        phases[phase].on_begin(name, async move |ctx: Context| {
+            log.add(name);
+            assert!(!ctx.is_done());
+            Ok::<(), io::Error>(())
+        });
+    }
+    let late = log.clone();
+    phases[3].on_begin("flush", async move |ctx: Context| {
+        let err = ctx.done().await;
+        late.add(format!("flush: {err}"));
+        Ok::<(), io::Error>(())
+    });
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert!(log.take().is_empty(), "nothing is run before");
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(log.take(), ["listener", "pool", "journal"]);
+    clock.advance(SECOND * 5);
+    let report = block_on(run);
+    assert_eq!(log.take(), ["flush: context canceled: SIGTERM"], "it has its word");
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn work_that_fails_or_panics_or_comes_too_late_is_told_of_and_keeps_nobody_waiting() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    phases[0].on_begin("fails", async |_ctx| Err(io::Error::other("disk full")));
+    phases[0].on_begin("panics", async |_ctx| -> Result<(), io::Error> { panic!("by accident") });
+    let phase = phases[0].clone();
+    phases[1].on_begin("panics at once", |_ctx| -> std::future::Ready<Result<(), io::Error>> {
+        panic!("by accident")
+    });
+    phases[3].on_begin("adds", async move |_ctx| {
+        phase.on_begin("too late", async |_ctx| Ok::<(), io::Error>(()));
+        Ok::<(), io::Error>(())
+    });
+    signal.cancel();
+    let report = shutdown.run_blocking();
+    let mut failures: Vec<_> = report
+        .failures()
+        .iter()
+        .map(|it| (it.name().unwrap_or("?"), it.cause().to_string()))
+        .collect();
+    failures.sort();
+    let expected = [
+        ("fails", "disk full"),
+        ("panics", "panicked: by accident"),
+        ("panics at once", "panicked: by accident"),
+        ("too late", "came when the phase had begun"),
+    ];
+    assert_eq!(failures, expected.map(|(name, cause)| (name, cause.to_string())));
+    assert!(report.abandoned().is_empty() && report.exit_code() == 1);
+}
+
+#[test]
+fn work_that_does_not_end_is_dropped_at_the_very_end_and_named() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let token = Arc::new(());
+    let held = Arc::clone(&token);
+    phases[2].on_begin("deaf", async move |_ctx| -> Result<(), io::Error> {
+        let _held = held;
+        pending().await
+    });
+    let mut run = pin!(shutdown.run());
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 10);
+    let report = block_on(run);
+    assert_eq!((names(report.abandoned()), Arc::strong_count(&token)), (vec!["deaf"], 1));
+}
+
+#[test]
+fn a_group_takes_no_more_when_its_phase_begins_and_is_told_of_by_its_tasks() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let group: Arc<TaskGroup<io::Error>> = Arc::new(
+        TaskGroup::builder(phases[2].context())
+            .name("workers")
+            .on_failure(OnFailure::Isolate)
+            .build(),
+    );
+    phases[1].own(Arc::clone(&group));
+    let (end, ends) = mpsc::channel::<()>();
+    group.spawn_thread_named("deaf", move |_ctx| {
+        let _ = ends.recv();
+        Ok(())
+    });
+    group.spawn_thread_named("wrong", |_ctx| Err(io::Error::other("disk full")));
+    while group.len() > 1 {
+        std::thread::yield_now();
+    }
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending() && !group.is_closed());
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert!(group.is_closed() && !group.context().is_done(), "its phase is the third");
+    clock.advance(SECOND * 30);
+    let report = block_on(run);
+    assert_eq!(names(report.abandoned()), ["workers", "deaf"]);
+    assert_eq!(report.failures()[0].name(), Some("wrong"));
+    drop(end);
+}
+
+#[test]
+fn a_group_that_is_over_lets_the_phase_go_on_at_once() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<Error>> = Arc::new(TaskGroup::new(phases[0].context()));
+    for _ in 0..4 {
+        group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    }
+    phases[0].own(Arc::clone(&group));
+    signal.cancel();
+    let report = shutdown.run_blocking(); // and no time passes
+    assert!(report.is_clean() && report.took() == Duration::ZERO, "{report}");
+    assert_eq!(report.phases()[0].finished(), 1);
+}
+
+#[test]
+fn a_service_within_a_service_has_phases_of_its_own_and_is_forced_when_its_time_is_up() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let mut inner = phases[1].nested("search");
+    let flush = inner.phase("flush", SECOND * 3);
+    let sync = inner.phase("sync", SECOND * 60);
+    let (slow, slower) = (flush.hold("slow"), sync.hold("slower"));
+    let mut inner = pin!(inner.run());
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending() && poll_once(inner.as_mut()).is_pending());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && poll_once(inner.as_mut()).is_pending());
+    assert!(flush.context().is_done() && !sync.context().is_done());
+    drop(slow);
+    assert!(sync.context().is_done() && !phases[2].context().is_done(), "it is waited for");
+    assert!(poll_once(inner.as_mut()).is_pending());
+    clock.advance(SECOND * 20); // the drain's
+    let theirs = block_on(inner);
+    assert!(theirs.forced().is_some() && names(theirs.abandoned()) == ["slower"]);
+    let report = block_on(run);
+    let (name, told) = &report.nested()[0];
+    assert_eq!((&**name, names(told.abandoned())), ("search", vec!["slower"]));
+    assert_eq!(names(report.phases()[1].canceled()), ["search"]);
+    assert!(!report.is_clean());
+    assert!(report.to_string().contains("\nsearch: flush: "), "{report}");
+    drop(slower);
+}
+
+#[test]
+fn holds_that_come_late_are_waited_for_by_the_phases_that_are_left() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let mut run = pin!(shutdown.run());
+    let drain = phases[1].hold("first");
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 20);
+    let late = phases[0].hold("late");
+    assert!(poll_once(run.as_mut()).is_pending());
+    drop(drain);
+    assert_eq!(begun(&phases), [true, true, true, false], "the late one is waited for");
+    drop(late);
+    let report = block_on(run);
+    assert_eq!(names(report.phases()[0].canceled()), ["late"]);
+    let _after_all = phases[0].hold("after all"); // for nobody
+    phases[0].on_begin("after all", async |_ctx| Ok::<(), io::Error>(()));
+    phases[0].own(TaskGroup::<Error>::new(&Context::background()));
+}
+
+#[test]
+fn a_shutdown_without_phases_waits_for_its_beginning() {
+    let (signal, stop) = Context::background().with_cancel();
+    let mut run = pin!(Shutdown::new(&signal).run());
+    assert!(poll_once(run.as_mut()).is_pending());
+    stop.cancel();
+    assert!(block_on(run).is_clean());
+}
+
+#[test]
+fn many_threads_hold_and_let_go_while_the_phases_begin() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let there = Arc::new(AtomicUsize::new(0));
+    let report = std::thread::scope(|s| {
+        for _ in 0..4 {
+            let (phase, ctx) = (phases[1].clone(), phases[0].context().clone());
+            let there = Arc::clone(&there);
+            s.spawn(move || {
+                while !ctx.is_done() {
+                    let hold = phase.hold("request");
+                    there.fetch_add(1, Ordering::Relaxed);
+                    drop(hold);
+                }
+            });
+        }
+        while there.load(Ordering::Relaxed) < 1000 {
+            std::thread::yield_now();
+        }
+        signal.cancel();
+        shutdown.run_blocking()
+    });
+    assert_eq!(report.took(), Duration::ZERO, "{report}");
+    assert!(phases[1].held().is_empty());
+}
