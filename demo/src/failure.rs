@@ -1,5 +1,7 @@
 //! Why a request got no answer, and what the client is told: a status and a JSON body.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::StatusCode;
@@ -9,14 +11,14 @@ use serde::Serialize;
 use crate::scope::STARTED;
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The client's mistake, in a sentence.
     Refused(String),
     /// The context ended: too late, hung up, or shutting down.
     Ended(purview::Error),
     /// SQLite's complaint.
-    Sqlite(rusqlite::Error),
+    Sqlite(Arc<rusqlite::Error>),
     /// Ours.
     Broken(String),
 }
@@ -29,11 +31,32 @@ impl From<purview::Error> for Failure {
 
 impl From<rusqlite::Error> for Failure {
     fn from(err: rusqlite::Error) -> Self {
-        Self::Sqlite(err)
+        Self::Sqlite(Arc::new(err))
     }
 }
 
+/// What a group tells of a task that failed with one.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(err) => fmt::Display::fmt(err, f),
+            Self::Refused(sentence) | Self::Broken(sentence) => f.write_str(sentence),
+            Self::Sqlite(err) => write!(f, "SQLite: {err}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl Failure {
+    /// Of a request, one of whose tasks has failed.
+    pub(crate) fn of_task(task: &purview::Failure) -> Self {
+        match task.cause().downcast_ref::<Self>() {
+            Some(failure) => failure.clone(),
+            None => Self::Broken(task.to_string()),
+        }
+    }
+
     /// The status that says it in one number.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -48,8 +71,7 @@ impl Failure {
     pub(crate) fn explain(&self, ctx: &Context) -> Explanation {
         match self {
             Self::Ended(err) => Explanation::of_end(err, ctx),
-            Self::Refused(sentence) | Self::Broken(sentence) => Explanation::of(sentence.clone()),
-            Self::Sqlite(err) => Explanation::of(format!("SQLite: {err}")),
+            failure => Explanation::of(failure.to_string()),
         }
     }
 }

@@ -2,16 +2,17 @@
 //! itself are contexts.
 //!
 //! ```text
-//! background ─ server ─┬─ refresh                    (refresher.rs)
-//!                      └─ requests ─┬─ search        (server.rs, search.rs)
-//!                         (grace)   ├─ report        (server.rs, report.rs)
-//!                                   └─ wrap-up       (shutdown.rs)
-//!                                      (grace)
+//! background ─ signal ─ stop accepting ─┬─ background ─ refresh          (refresher.rs)
+//!                                       └─ drain ─ cancel ─┬─ search ─ shards  (search.rs)
+//!                                                          ├─ report           (report.rs)
+//!                                                          └─ close ─ http     (server.rs)
 //! ```
 //!
-//! `server` ends on a signal, `requests` a grace later. A request's context also ends at its
-//! `timeout_ms`, or when its client hangs up (scope.rs). Below a request there is only SQLite, which
-//! asks the context as it goes (store.rs).
+//! `stop accepting` ends on a signal, and each of the others when the one before has taken its time,
+//! or is no longer needed (shutdown.rs). A request's context also ends at its `timeout_ms`, or when
+//! its client hangs up (scope.rs). Below a request there is only SQLite, which asks the context as it
+//! goes (store.rs). What runs besides the requests runs in groups: the refresher, a search's shards,
+//! the server itself.
 
 mod args;
 mod failure;
@@ -27,7 +28,6 @@ mod stats;
 mod store;
 mod words;
 
-use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -35,16 +35,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use purview::Context;
+use purview_tokio::TaskGroup;
 use tokio::net::TcpListener;
 
 use crate::args::{Args, Command};
 use crate::seed::{Data, Unusable};
 use crate::server::App;
+use crate::shutdown::{Phases, WayDown};
 use crate::stats::Stats;
 use crate::store::Store;
-
-/// What a blocking thread that nothing could stop gets before the process leaves it behind.
-const LAST: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let args = match Command::parse(std::env::args_os().skip(1)) {
@@ -64,11 +63,11 @@ fn main() -> ExitCode {
         .map_err(|err| format!("cannot start the runtime: {err}"))
         .and_then(|runtime| {
             let outcome = runtime.block_on(serve(args));
-            runtime.shutdown_timeout(LAST);
+            runtime.shutdown_background(); // who is left has had its time, and was named
             outcome
         });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(sentence) => {
             complain(&sentence);
             ExitCode::FAILURE
@@ -76,20 +75,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// From the port to the last line. The error is a sentence.
-async fn serve(args: Args) -> Result<(), String> {
+/// From the port to the last line, and the exit code. The error is a sentence.
+async fn serve(args: Args) -> Result<u8, String> {
     // The port first: a busy one is no reason to make people wait for the data.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
         .await
         .map_err(|err| no_port(args.port, &err))?;
     let address = listener.local_addr().map_err(|err| err.to_string())?;
 
-    let (serving, stop) = Context::background().derive().name("server").build();
-    let (requests, _guard) = serving.derive().name("requests").grace(args.grace).build();
-    shutdown::on_signals(&stop.handle())
-        .map_err(|err| format!("cannot listen for signals: {err}"))?;
+    let way_down =
+        WayDown::new(args.grace).map_err(|err| format!("cannot listen for signals: {err}"))?;
+    let phases = &way_down.phases;
 
-    let Some(data) = prepare(&serving, &args).await? else { return Ok(()) };
+    let serving = phases.stop_accepting.context();
+    let Some(data) = prepare(serving, &args).await? else { return Ok(0) };
     let path = args.data.display();
     say(&match data.seeded_in {
         Some(took) => format!("made {} notes in {:.1} s: {path}", data.rows, took.as_secs_f64()),
@@ -98,18 +97,9 @@ async fn serve(args: Args) -> Result<(), String> {
 
     let stats = Arc::new(Stats::default());
     let store = Store::new(args.data, Arc::clone(&stats));
-    let refresher = refresher::run(serving.clone(), store.clone(), Arc::clone(&stats));
-    let refresher = tokio::spawn(refresher);
-    let app = App {
-        serving: serving.clone(),
-        requests: requests.clone(),
-        store,
-        stats: Arc::clone(&stats),
-    };
-    let told = serving.clone();
-    let server = axum::serve(listener, server::routes(Arc::new(app)))
-        .with_graceful_shutdown(async move { drop(told.done().await) });
-    let server = tokio::spawn(server.into_future());
+    refresh(phases, &store, &stats);
+    let app = App { phases: phases.clone(), store, stats: Arc::clone(&stats) };
+    listen(&way_down, listener, app);
 
     say(&format!(
         "listening on http://{address}/
@@ -121,8 +111,35 @@ open it in a browser, or try
 
 Ctrl-C stops it\n"
     ));
-    shutdown::drained(&serving, &requests, args.grace, server, refresher, &stats).await;
-    Ok(())
+    Ok(way_down.run(args.grace, stats).await)
+}
+
+/// The refresher runs beside the requests, until the service stops accepting.
+fn refresh(phases: &Phases, store: &Store, stats: &Arc<Stats>) {
+    let phase = &phases.stop_accepting;
+    let group: TaskGroup<purview::Error> =
+        TaskGroup::builder(phase.context()).name("background").build();
+    stats.watch(group.watch());
+    let (store, books) = (store.clone(), Arc::clone(stats));
+    group.spawn_named("refresher", async |ctx| Err(refresher::run(ctx, store, books).await));
+    phase.own(group);
+}
+
+/// The server takes connections until the first phase, and is waited for while they drain. It is dropped when
+/// connections are cut. Without it there is no service, so its end is the end.
+fn listen(way_down: &WayDown, listener: TcpListener, app: App) {
+    let Phases { stop_accepting, drain, close, .. } = &way_down.phases;
+    let group: TaskGroup<io::Error> =
+        TaskGroup::builder(close.context()).name("http").grace(Duration::ZERO).build();
+    app.stats.watch(group.watch());
+    let (told, begin) = (stop_accepting.context().clone(), way_down.begin.clone());
+    group.spawn_named("server", async move |_ctx| {
+        let server = axum::serve(listener, server::routes(Arc::new(app)));
+        let served = server.with_graceful_shutdown(async move { drop(told.done().await) }).await;
+        begin.cancel_with("the server has ended");
+        served
+    });
+    drain.own(group);
 }
 
 /// The data, or `None` if Ctrl-C came first.

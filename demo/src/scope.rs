@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use purview::shutdown::Hold;
 use purview::{CancelGuard, Context, Key};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::server::App;
 use crate::stats::{Ending, Stats};
 
 /// The request's number: readable all the way down to SQLite.
@@ -30,19 +32,21 @@ pub(crate) struct Scope {
     id: u64,
     stats: Arc<Stats>,
     answered: bool,
+    /// A shutdown waits for it.
+    _hold: Hold,
 }
 
 impl Scope {
-    /// Begins a request under `parent`. The caller's line becomes the deadline's origin.
+    /// Begins a request. The caller's line becomes the deadline's origin.
     #[track_caller]
-    pub(crate) fn begin(
-        parent: &Context,
-        stats: &Arc<Stats>,
-        name: &'static str,
-        timeout: Duration,
-    ) -> Self {
+    pub(crate) fn begin(app: &App, name: &'static str, timeout: Duration) -> Self {
+        let stats = Arc::clone(&app.stats);
         let id = stats.request_began(name);
-        let (ctx, guard) = parent
+        let hold = app.phases.drain.hold(format!("request {id} /{name}"));
+        let (ctx, guard) = app
+            .phases
+            .cancel
+            .context()
             .derive()
             .name(name)
             .value(&REQUEST_ID, id)
@@ -50,7 +54,7 @@ impl Scope {
             .timeout(timeout)
             .deadline_cause(format!("timeout_ms={}", timeout.as_millis()))
             .build();
-        Self { ctx, _guard: guard, id, stats: Arc::clone(stats), answered: false }
+        Self { ctx, _guard: guard, id, stats, answered: false, _hold: hold }
     }
 
     /// What the request's work runs under.

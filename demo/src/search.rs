@@ -9,14 +9,16 @@
 use std::time::{Duration, Instant};
 
 use purview::Context;
+use purview_tokio::TaskGroup;
 use rusqlite::{Connection, Row};
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use crate::failure::{Explanation, Failure, millis};
 use crate::params::Params;
 use crate::scope::{Completeness, REQUEST_ID};
 use crate::seed::SHARDS;
+use crate::stats::Stats;
 use crate::store::Store;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -96,36 +98,52 @@ impl Search {
         Ok(Self { q: q.to_owned(), slow, timeout: params.timeout(DEFAULT_TIMEOUT)? })
     }
 
-    /// Asks every shard, and answers when all are done or the context is.
+    /// Asks every shard, and answers when all are done or the context is. The first that says that the question is none
+    /// stops the others.
     pub(crate) async fn run(
         self,
         ctx: &Context,
         store: &Store,
+        stats: &Stats,
     ) -> Result<(Answer, Completeness), Failure> {
         let started = Instant::now();
-        let mut shards = JoinSet::new();
+        let shards: TaskGroup<Failure> = TaskGroup::builder(ctx).name("shards").build();
+        stats.watch(shards.watch());
+        let (send, mut results) = mpsc::channel(SHARDS.len());
         for (shard, table) in SHARDS.into_iter().enumerate() {
-            let (ctx, store, search) = (ctx.clone(), store.clone(), self.clone());
-            shards.spawn(async move {
+            let (store, search, send) = (store.clone(), self.clone(), send.clone());
+            shards.spawn_named(table, async move |ctx: Context| {
                 let look = move |conn: &Connection| search.in_shard(conn, shard);
-                (shard, store.query(&ctx, table, look).await)
+                let found = match store.query(&ctx, table, look).await {
+                    Err(Failure::Sqlite(err)) if is_syntax(&err) => return Err(not_a_query(&err)),
+                    found => found,
+                };
+                let _ = send.send((shard, found)).await; // whoever asked may be gone
+                Ok(())
             });
         }
+        drop(send);
 
         let mut answered = Vec::new();
         let mut missing = Vec::new();
         let mut matches = 0;
         let mut notes = Vec::new();
-        while let Some(joined) = shards.join_next().await {
-            let (shard, found) = joined.map_err(|panic| Failure::Broken(panic.to_string()))?;
+        while let Some((shard, found)) = results.recv().await {
             match found {
                 Ok(found) => {
                     answered.push(shard);
                     matches += found.matches;
                     notes.extend(found.notes);
                 }
-                Err(Failure::Sqlite(err)) if is_syntax(&err) => return Err(not_a_query(&err)),
                 Err(failure) => missing.push((shard, failure)),
+            }
+        }
+        if let Err(err) = shards.join().await {
+            // A shard that was not even begun is missing because the request has ended.
+            let ended = err.ended().cloned().map(Failure::Ended);
+            let failed = err.failures().first().map(Failure::of_task);
+            if let Some(failure) = failed.or(ended.filter(|_| answered.is_empty())) {
+                return Err(failure);
             }
         }
         if answered.is_empty() {

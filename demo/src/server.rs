@@ -8,22 +8,20 @@ use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, Response};
 use axum::routing::get;
-use purview::Context;
 
 use crate::failure::Explanation;
 use crate::report::Report;
 use crate::scope::{Scope, json};
 use crate::search::Search;
+use crate::shutdown::Phases;
 use crate::stats::Stats;
 use crate::store::Store;
 
 /// What handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// Ends on the first signal.
-    pub(crate) serving: Context,
-    /// Ends a grace after that: the parent of every request's context.
-    pub(crate) requests: Context,
+    /// The way down: a request lives under `cancel`, and `drain` waits for it.
+    pub(crate) phases: Phases,
     /// The notes.
     pub(crate) store: Store,
     /// The books.
@@ -49,8 +47,8 @@ async fn search(State(app): State<Arc<App>>, Query(pairs): Pairs) -> Response {
         Ok(search) => search,
         Err(sentence) => return refuse(&app, sentence),
     };
-    let scope = Scope::begin(&app.requests, &app.stats, "search", search.timeout);
-    let outcome = search.run(scope.ctx(), &app.store).await;
+    let scope = Scope::begin(&app, "search", search.timeout);
+    let outcome = search.run(scope.ctx(), &app.store, &app.stats).await;
     scope.answer(outcome)
 }
 
@@ -59,13 +57,13 @@ async fn report(State(app): State<Arc<App>>, Query(pairs): Pairs) -> Response {
         Ok(report) => report,
         Err(sentence) => return refuse(&app, sentence),
     };
-    let scope = Scope::begin(&app.requests, &app.stats, "report", report.timeout);
+    let scope = Scope::begin(&app, "report", report.timeout);
     let outcome = report.run(scope.ctx(), &app.store).await;
     scope.answer(outcome)
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Response {
-    json(StatusCode::OK, &app.stats.picture([&app.serving, &app.requests]))
+    json(StatusCode::OK, &app.stats.picture(&app.phases))
 }
 
 fn refuse(app: &App, sentence: String) -> Response {

@@ -1,111 +1,120 @@
-//! The end, in four steps, each with a bound:
+//! The way down: four phases, each with a bound, none of them waited for longer than it is needed.
 //!
 //! ```text
-//! signal ─▶ "server" ends: no new connections, the refresher stops
-//!    │  grace: requests in flight go on
-//!    ▼
-//! "requests" ends: queries are interrupted, their requests answer 503
-//!    │  WRAP_UP: the answers go out
-//!    ▼
-//! "wrap-up" ends: whoever is left is named
+//! signal ─▶ "stop accepting"  no new connections, the refresher stops
+//!              │
+//!           "drain"           requests in flight go on, for the grace
+//!              │
+//!           "cancel"          queries are interrupted, their requests answer 503
+//!              │
+//!           "close"           connections are cut; whoever is left is named
 //! ```
 //!
-//! All three are contexts, each derived from the one before with `grace`: the first signal starts
-//! the whole line of dominoes, every error along it has the signal as its cause, and there is no
-//! timer or flag to keep in step. As soon as the last connection is closed, the rest is skipped.
+//! Each phase is a context that ends when the phase begins, with the signal as its cause. So whoever
+//! takes part derives from the phase that is to stop it, and says for how long it is to be waited for.
+//! A second signal forces everything.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
 
+use purview::shutdown::{Phase, Report, Shutdown};
 use purview::{CancelHandle, Context};
-use tokio::task::JoinHandle;
+use purview_signal::{Notify, Signal, SignalReceived, notify};
 
 use crate::say;
 use crate::stats::Stats;
 
+const STOP_ACCEPTING: Duration = Duration::from_millis(500);
 /// What requests get after their grace to notice and to answer.
-const WRAP_UP: Duration = Duration::from_millis(500);
+const CANCEL: Duration = Duration::from_secs(2);
+/// What a blocking thread that nothing could stop gets before the process leaves it behind.
+const CLOSE: Duration = Duration::from_millis(500);
 
-/// Ends a context on the first SIGINT (Ctrl-C) or SIGTERM, and the process on the next one.
-#[cfg(unix)]
-pub(crate) fn on_signals(stop: &CancelHandle) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    for (kind, name) in [(SignalKind::interrupt(), "SIGINT"), (SignalKind::terminate(), "SIGTERM")]
-    {
-        let mut signals = signal(kind)?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                told(&stop, name, 128 + kind.as_raw_value());
-            }
-        });
-    }
-    Ok(())
+/// The phases, for whoever takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct Phases {
+    pub(crate) stop_accepting: Phase,
+    pub(crate) drain: Phase,
+    pub(crate) cancel: Phase,
+    pub(crate) close: Phase,
 }
 
-/// Ends a context on the first Ctrl-C, and the process on the next one.
-#[cfg(not(unix))]
-pub(crate) fn on_signals(stop: &CancelHandle) -> io::Result<()> {
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            told(&stop, "Ctrl-C", 130);
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct WayDown {
+    pub(crate) phases: Phases,
+    /// Begins it without a signal.
+    pub(crate) begin: CancelHandle,
+    shutdown: Shutdown,
+    /// Listens until all is over.
+    signals: Option<Notify>,
+}
+
+impl WayDown {
+    /// Listens for SIGINT (Ctrl-C) and SIGTERM from here on. Where there are no signals to listen for,
+    /// Ctrl-C does what it always does.
+    pub(crate) fn new(grace: Duration) -> io::Result<WayDown> {
+        let (signal, signals) =
+            match notify(&Context::background(), [Signal::INTERRUPT, Signal::TERMINATE]) {
+                Ok((signal, signals)) => (signal, Some(signals)),
+                Err(err) if err.kind() == ErrorKind::Unsupported => (Context::background(), None),
+                Err(err) => return Err(err),
+            };
+        let (begun, begin) = signal.with_cancel();
+        let mut shutdown = Shutdown::new(&begun);
+        if let Some(signals) = &signals {
+            shutdown = shutdown.force_on(&signals.again());
         }
-    });
-    Ok(())
-}
-
-fn told(stop: &CancelHandle, signal: &str, code: i32) {
-    if stop.context().is_done() {
-        say(&format!("{signal} again: stopped at once"));
-        std::process::exit(code);
+        let phases = Phases {
+            stop_accepting: shutdown.phase("stop accepting", STOP_ACCEPTING),
+            drain: shutdown.phase("drain", grace),
+            cancel: shutdown.phase("cancel", CANCEL),
+            close: shutdown.phase("close", CLOSE),
+        };
+        Ok(WayDown { phases, begin: begin.disarm(), shutdown, signals })
     }
-    stop.cancel_with(format!("shutting down: {signal}"));
+
+    /// Waits for the signal, and for all who take part, within the bounds. Says what happened, and
+    /// gives the exit code.
+    pub(crate) async fn run(self, grace: Duration, stats: Arc<Stats>) -> u8 {
+        let WayDown { phases, shutdown, signals, .. } = self;
+        let (told, books) = (phases.stop_accepting.context().clone(), Arc::clone(&stats));
+        phases.stop_accepting.on_begin("announcement", async move |_ctx| {
+            announce(&told, grace, &books);
+            Ok::<(), purview::Error>(())
+        });
+        let report = shutdown.run().await;
+        drop(signals);
+        say(&report.to_string());
+        let left = stats.under_way();
+        for work in &left {
+            say(&format!("left: {work}"));
+        }
+        if report.is_clean() && left.is_empty() {
+            say("nothing left");
+        }
+        exit_code(&report)
+    }
 }
 
-/// Waits for the signal and then for the server to drain, within the bounds; says what happened.
-pub(crate) async fn drained(
-    serving: &Context,
-    requests: &Context,
-    grace: Duration,
-    server: JoinHandle<io::Result<()>>,
-    refresher: JoinHandle<purview::Error>,
-    stats: &Stats,
-) {
-    let ended = serving.done().await;
-    let told = Instant::now();
-    let before = stats.requests();
-    let why = ended.cause().map_or_else(|| ended.to_string(), ToString::to_string);
-    say(&format!("{why}; no new connections"));
-    if before.in_flight > 0 {
+fn announce(told: &Context, grace: Duration, stats: &Stats) {
+    if let Some(ended) = told.err() {
+        let why = ended.cause().map_or_else(|| ended.to_string(), ToString::to_string);
+        say(&format!("{why}; no new connections"));
+    }
+    let in_flight = stats.requests().in_flight;
+    if in_flight > 0 {
         let grace = grace.as_millis();
-        let in_flight = before.in_flight;
         say(&format!("{in_flight} in flight, with {grace} ms to finish; again to stop at once"));
     }
+}
 
-    let (wrap_up, _guard) = requests.derive().name("wrap-up").grace(WRAP_UP).build();
-    let closed = wrap_up.run(server).await;
-    let _ = wrap_up.run(refresher).await;
-
-    let finished = stats.requests().answered() - before.answered();
-    if finished > 0 {
-        say(&format!("finished: {finished}"));
-    }
-    let hung_up = stats.requests().canceled_by_client - before.canceled_by_client;
-    if hung_up > 0 {
-        say(&format!("hung up: {hung_up}"));
-    }
-    for request in stats.shut_down() {
-        say(&format!("canceled: {request}"));
-    }
-    let left = stats.under_way();
-    for work in &left {
-        say(&format!("left: {work}"));
-    }
-    if left.is_empty() {
-        // A client that has sent half a request is no request yet, and is not waited for any longer.
-        let cut = if closed.is_err() { " but half a request" } else { "" };
-        let took = told.elapsed().as_millis();
-        say(&format!("stopped after {took} ms, nothing left{cut}"));
+/// Of who leaves on a second signal, what a shell expects.
+fn exit_code(report: &Report) -> u8 {
+    let forced = report.forced().and_then(|ended| ended.cause()?.downcast_ref::<SignalReceived>());
+    match forced.and_then(|received| u8::try_from(128 + received.signal().number()).ok()) {
+        Some(code) => code,
+        None => report.exit_code(),
     }
 }

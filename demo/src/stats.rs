@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use purview::Context;
+use purview::{Context, GroupWatch, TaskState};
 use serde::Serialize;
 
 use crate::failure::millis;
 use crate::refresher::Overview;
 use crate::scope::REQUEST_ID;
+use crate::shutdown::Phases;
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,10 +57,9 @@ struct Books {
     running: BTreeMap<u64, Work>,
     requests: Requests,
     sqlite: Queries,
-    /// Those that a shutdown canceled, by name and age.
-    shut_down: Vec<String>,
     overview: Option<Overview>,
     refreshes: u64,
+    groups: Vec<GroupWatch>,
 }
 
 /// Something that has begun and not ended.
@@ -75,21 +75,14 @@ pub(crate) struct Requests {
     /// Begun and not ended.
     pub(crate) in_flight: usize,
     /// With a full answer.
-    pub(crate) completed: u64,
+    completed: u64,
     partial: u64,
     timed_out: u64,
     refused: u64,
     failed: u64,
     /// Whose client went away.
-    pub(crate) canceled_by_client: u64,
+    canceled_by_client: u64,
     canceled_by_shutdown: u64,
-}
-
-impl Requests {
-    /// All that got an answer of their own, whichever, before anybody told them to stop.
-    pub(crate) fn answered(&self) -> u64 {
-        self.completed + self.partial + self.timed_out + self.refused + self.failed
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -110,8 +103,36 @@ pub(crate) struct Picture {
     sqlite: Queries,
     /// What is under way, by name and age.
     now: Vec<String>,
+    tasks: Tasks,
     refresher: Refresher,
     contexts: BTreeMap<&'static str, Node>,
+}
+
+/// The tasks of all groups, by state.
+#[derive(Debug, Default, Serialize)]
+struct Tasks {
+    running: usize,
+    /// Told to stop, and not stopped yet.
+    canceled: usize,
+    /// By their group's name.
+    groups: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Tasks {
+    fn of(groups: &[GroupWatch]) -> Self {
+        let mut all = Self::default();
+        for group in groups {
+            for task in group.tasks() {
+                match task.state() {
+                    TaskState::Running => all.running += 1,
+                    _ => all.canceled += 1,
+                }
+                let name = group.name().unwrap_or("unnamed");
+                all.groups.entry(name).or_default().push(task.to_string());
+            }
+        }
+        all
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -141,7 +162,7 @@ impl Stats {
     /// Moves a request from those in flight to those that ended.
     pub(crate) fn request_ended(&self, id: u64, ending: Ending) {
         let mut books = self.books();
-        let work = books.in_flight.remove(&id);
+        books.in_flight.remove(&id);
         let requests = &mut books.requests;
         *match ending {
             Ending::Completed => &mut requests.completed,
@@ -152,9 +173,6 @@ impl Stats {
             Ending::HungUp => &mut requests.canceled_by_client,
             Ending::ShutDown => &mut requests.canceled_by_shutdown,
         } += 1;
-        if let (Ending::ShutDown, Some(work)) = (ending, work) {
-            books.shut_down.push(work.describe());
-        }
     }
 
     /// Counts a request that was refused before it began.
@@ -187,20 +205,26 @@ impl Stats {
         self.books().requests()
     }
 
-    /// The requests that a shutdown canceled, by name and age.
-    pub(crate) fn shut_down(&self) -> Vec<String> {
-        self.books().shut_down.clone()
-    }
-
     /// Requests and queries under way, by name and age.
     pub(crate) fn under_way(&self) -> Vec<String> {
         self.books().under_way()
     }
 
-    /// Everything, for `/stats`; `contexts` are shown with what hangs on them.
-    pub(crate) fn picture(&self, contexts: [&Context; 2]) -> Picture {
+    /// Shows the tasks of a group, for as long as it has some.
+    pub(crate) fn watch(&self, group: GroupWatch) {
+        let mut books = self.books();
+        books.groups.retain(|group| !group.is_over());
+        books.groups.push(group);
+    }
+
+    /// Everything, for `/stats`; the phases are shown with what hangs on their contexts.
+    pub(crate) fn picture(&self, phases: &Phases) -> Picture {
+        let contexts = [phases.stop_accepting.context(), phases.cancel.context()];
+        let groups = self.books().groups.clone();
+        let tasks = Tasks::of(&groups);
         let books = self.books();
         Picture {
+            tasks,
             requests: books.requests(),
             sqlite: Queries { running: books.running.len(), ..books.sqlite },
             now: books.under_way(),

@@ -98,7 +98,7 @@ impl Pool {
                 let late = ended.origin().at().elapsed();
                 (Err(Failure::Ended(ended)), QueryEnding::Interrupted(late))
             }
-            (Err(err), _) => (Err(Failure::Sqlite(err)), QueryEnding::Failed),
+            (Err(err), _) => (Err(err.into()), QueryEnding::Failed),
         };
         entry.ended(ending);
 

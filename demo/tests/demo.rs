@@ -306,11 +306,11 @@ fn a_signal_lets_requests_finish_within_the_grace_and_then_interrupts_them() {
         service.signal(signal);
         let (status, body) = read_answer(client);
         assert_eq!(status, 503, "{body}");
-        assert!(body.contains("grace_over") && body.contains("shutting down: SIG"), "{body}");
+        assert!(body.contains("grace_over") && body.contains("signal SIG"), "{body}");
         let (said, code) = service.finish();
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("1 in flight, with 50 ms to finish"), "{said}");
-        assert!(said.contains("canceled: request 1 /report"), "{said}");
+        assert!(said.contains("canceled: task request 1 /report (demo/src/server.rs:"), "{said}");
         assert!(said.contains("nothing left"), "{said}");
         assert!(TcpStream::connect(&service.address).is_err(), "it has stopped listening");
     }
@@ -330,7 +330,12 @@ fn a_signal_with_nothing_to_do_ends_it_at_once_and_a_second_one_forces_it() {
     while !busy.line().expect("it goes on").contains("in flight") {}
     busy.signal("-INT");
     let (said, code) = busy.finish();
-    assert!(code == Some(130) && said.contains("stopped at once"), "{code:?} {said}");
+    assert!(
+        code == Some(130)
+            && said.contains("forced down after")
+            && said.contains("abandoned: task request 1 /report (demo/src/server.rs:"),
+        "{code:?} {said}"
+    );
 }
 
 #[test]
@@ -342,9 +347,69 @@ fn a_request_that_finishes_within_the_grace_is_answered() {
     assert_eq!(read_answer(client).0, 504, "its own deadline, and not the shutdown");
     let (said, code) = service.finish();
     assert!(
-        code == Some(0) && said.contains("finished: 1") && !said.contains("canceled:"),
+        code == Some(0) && said.contains("; 2 finished, 0 canceled") && !said.contains("canceled:"),
         "{said}"
     );
+}
+
+/// As many as the pool has connections for are at work, and more wait for one.
+const CROWD: usize = 24;
+
+/// A service under load: this many reports, all begun.
+fn crowded(grace_ms: &str) -> (Service, Vec<TcpStream>) {
+    let service = Service::start(&["--rows", "120000", "--grace-ms", grace_ms]);
+    let clients = (0..CROWD).map(|_| service.send("/report?timeout_ms=60000")).collect();
+    service.stats_until("all have begun", |stats| {
+        stats["requests"]["in_flight"] == CROWD && a_request_queries(stats)
+    });
+    (service, clients)
+}
+
+#[test]
+fn under_load_a_signal_leaves_no_request_without_an_answer_or_a_name() {
+    let (mut service, clients) = crowded("50");
+    service.signal("-INT");
+    for client in clients {
+        assert_eq!(read_answer(client).0, 503);
+    }
+    let (said, code) = service.finish();
+    assert_eq!(code, Some(0), "{said}");
+    for n in 1..=CROWD {
+        assert!(said.contains(&format!("canceled: task request {n} /report")), "{n}: {said}");
+    }
+    assert!(said.contains("nothing left"), "{said}");
+}
+
+#[test]
+fn under_load_a_second_signal_leaves_at_once_and_names_every_request() {
+    let (mut service, _clients) = crowded("600000");
+    service.signal("-INT");
+    while !service.line().expect("it goes on").contains("in flight") {}
+    service.signal("-TERM");
+    let (said, code) = service.finish();
+    assert_eq!(code, Some(128 + 15), "{said}");
+    for n in 1..=CROWD {
+        assert!(said.contains(&format!("abandoned: task request {n} /report")), "{n}: {said}");
+    }
+}
+
+#[test]
+fn the_stats_show_tasks_by_state() {
+    let service = Service::start(&["--rows", "120000"]);
+    let client = service.send("/search?q=storm&slow=1&timeout_ms=60000");
+    let stats = service.stats_until("the shards are at work", |stats| {
+        stats["tasks"]["groups"]["shards"].as_array().is_some_and(|tasks| tasks.len() == 4)
+    });
+    let groups = &stats["tasks"]["groups"];
+    let first = |group: &str| groups[group][0].as_str().unwrap_or_default().to_owned();
+    assert!(first("background").starts_with("task refresher (demo/src/main.rs:"), "{stats:#}");
+    assert!(first("http").starts_with("task server (demo/src/main.rs:"), "{stats:#}");
+    assert!(first("shards").contains("(demo/src/search.rs:"), "{stats:#}");
+    assert!(stats["tasks"]["running"].as_u64() >= Some(6), "{stats:#}");
+    drop(client);
+    service.stats_until("its shards are gone", |stats| {
+        stats["tasks"]["groups"]["shards"].is_null() && stats["tasks"]["canceled"] == 0
+    });
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::{Error, Failure, TaskInfo};
 /// assert_eq!(report.abandoned()[0].name(), Some("request 17"));
 /// println!("{report}");
 /// // shut down in 1.000ms: SIGTERM
-/// // drain: 1.000ms of 1.000ms; 0 finished, 0 too late
+/// // drain: 1.000ms of 1.000ms; 0 finished, 0 canceled
 /// // abandoned: task request 17 (src/main.rs:6:18), told to stop 10.000µs ago
 /// # drop(hold);
 /// ```
@@ -56,8 +56,8 @@ pub struct PhaseReport {
     budget: Duration,
     took: Option<Duration>,
     finished: usize,
-    late: usize,
-    canceled: Vec<TaskInfo>,
+    canceled: usize,
+    canceled_tasks: Vec<TaskInfo>,
 }
 
 impl PhaseReport {
@@ -85,16 +85,16 @@ impl PhaseReport {
         self.finished
     }
 
-    /// How many were dropped only in a later phase: canceled, where that is what the later phase does.
+    /// How many were dropped only when its time was over, in a later phase.
     #[must_use]
-    pub fn late(&self) -> usize {
-        self.late
+    pub fn canceled(&self) -> usize {
+        self.canceled
     }
 
     /// Those, as they were when they went: the first 64.
     #[must_use]
-    pub fn canceled(&self) -> &[TaskInfo] {
-        &self.canceled
+    pub fn canceled_tasks(&self) -> &[TaskInfo] {
+        &self.canceled_tasks
     }
 }
 
@@ -120,8 +120,8 @@ impl Report {
                 budget: stage.place.budget,
                 took: stage.took(),
                 finished: stage.finished(),
-                late: count,
-                canceled: first,
+                canceled: count,
+                canceled_tasks: first,
             });
         }
         Report { why, forced, phases, abandoned, failures, nested }
@@ -189,21 +189,21 @@ impl Report {
 
     fn write(&self, f: &mut fmt::Formatter<'_>, within: &str) -> fmt::Result {
         for phase in &self.phases {
-            let PhaseReport { name, budget, finished, late, .. } = phase;
+            let PhaseReport { name, budget, finished, canceled, .. } = phase;
             write!(f, "\n{within}{name}: ")?;
             match phase.took {
                 Some(took) => write!(f, "{took:.3?} of {budget:.3?}")?,
                 None => f.write_str("not begun")?,
             }
-            write!(f, "; {finished} finished, {late} too late")?;
+            write!(f, "; {finished} finished, {canceled} canceled")?;
         }
         for phase in &self.phases {
-            for task in &phase.canceled {
-                write!(f, "\n{within}too late: {task}")?;
+            for task in &phase.canceled_tasks {
+                write!(f, "\n{within}canceled: {task}")?;
             }
-            let more = phase.late.saturating_sub(phase.canceled.len());
+            let more = phase.canceled.saturating_sub(phase.canceled_tasks.len());
             if more > 0 {
-                write!(f, "\n{within}too late: {more} more")?;
+                write!(f, "\n{within}canceled: {more} more")?;
             }
         }
         for failure in &self.failures {

@@ -69,7 +69,7 @@ fn phases_begin_in_order_as_soon_as_all_that_the_one_before_waits_for_is_gone() 
     let told: Vec<_> = report
         .phases()
         .iter()
-        .map(|phase| (phase.name(), phase.finished(), phase.late()))
+        .map(|phase| (phase.name(), phase.finished(), phase.canceled()))
         .collect();
     assert_eq!(
         told,
@@ -109,9 +109,9 @@ fn a_phase_is_over_when_its_time_is_up_and_who_is_late_is_canceled_or_abandoned(
     clock.advance(SECOND * 5);
     let report = block_on(run);
     let drain = &report.phases()[1];
-    assert_eq!((drain.took(), drain.finished(), drain.late()), (SECOND * 20, 0, 1));
-    assert_eq!(names(drain.canceled()), ["polite"]);
-    assert_eq!(drain.canceled()[0].told(), Some(SECOND), "so long after it was told to stop");
+    assert_eq!((drain.took(), drain.finished(), drain.canceled()), (SECOND * 20, 0, 1));
+    assert_eq!(names(drain.canceled_tasks()), ["polite"]);
+    assert_eq!(drain.canceled_tasks()[0].told(), Some(SECOND), "so long after it was told to stop");
     assert_eq!(names(report.abandoned()), ["stubborn"]);
     assert_eq!(report.abandoned()[0].location().file(), file!());
     assert_eq!(report.exit_code(), 1);
@@ -119,11 +119,11 @@ fn a_phase_is_over_when_its_time_is_up_and_who_is_late_is_canceled_or_abandoned(
     assert!(
         text.starts_with(
             "shut down in 30.000s: SIGTERM
-stop accepting: 0.000ns of 1.000s; 0 finished, 0 too late
-drain: 20.000s of 20.000s; 0 finished, 1 too late
-cancel: 5.000s of 5.000s; 0 finished, 0 too late
-close: 5.000s of 5.000s; 0 finished, 0 too late
-too late: task polite ("
+stop accepting: 0.000ns of 1.000s; 0 finished, 0 canceled
+drain: 20.000s of 20.000s; 0 finished, 1 canceled
+cancel: 5.000s of 5.000s; 0 finished, 0 canceled
+close: 5.000s of 5.000s; 0 finished, 0 canceled
+canceled: task polite ("
         ),
         "{text}"
     );
@@ -342,7 +342,7 @@ fn a_service_within_a_service_has_phases_of_its_own_and_is_forced_when_its_time_
     let report = block_on(run);
     let (name, told) = &report.nested()[0];
     assert_eq!((&**name, names(told.abandoned())), ("search", vec!["slower"]));
-    assert_eq!(names(report.phases()[1].canceled()), ["search"]);
+    assert_eq!(names(report.phases()[1].canceled_tasks()), ["search"]);
     assert!(!report.is_clean());
     assert!(report.to_string().contains("\nsearch: flush: "), "{report}");
     drop(slower);
@@ -362,7 +362,7 @@ fn holds_that_come_late_are_waited_for_by_the_phases_that_are_left() {
     assert_eq!(begun(&phases), [true, true, true, false], "the late one is waited for");
     drop(late);
     let report = block_on(run);
-    assert_eq!(names(report.phases()[0].canceled()), ["late"]);
+    assert_eq!(names(report.phases()[0].canceled_tasks()), ["late"]);
     let _after_all = phases[0].hold("after all"); // for nobody
     phases[0].on_begin("after all", async |_ctx| Ok::<(), io::Error>(()));
     phases[0].own(TaskGroup::<Error>::new(&Context::background()));
