@@ -14,7 +14,7 @@ const HELP: &str = "\
 cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy, docs, package, tidy
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
-cargo xtask soak [N]      the core's tests N times over (default 50), on one thread and on sixteen
+cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
         [--rows P1,P4]    a part of it
@@ -59,7 +59,9 @@ fn ci() -> Outcome {
     })?;
     section("tidy", || tidy::run(&root()))?;
     section("package", || {
-        run("cargo", &["package", "-p", "purview", "--no-verify", "--allow-dirty", "--quiet"], &[])
+        let mut args = vec!["package", "--no-verify", "--allow-dirty", "--quiet"];
+        args.extend(CRATES.iter().flat_map(|name| ["-p", *name]));
+        run("cargo", &args, &[])
     })?;
     section("models", || loom(3))?;
     section("soak", || soak(4))?;
@@ -92,16 +94,28 @@ fn loom(preemptions: u32) -> Outcome {
     Ok(())
 }
 
+/// What is published.
+const CRATES: [&str; 3] = ["purview", "purview-tokio", "purview-signal"];
+
+/// The tests that soak, by package.
+const SOAKED: [(&str, &str); 5] = [
+    ("purview", "it"),
+    ("purview", "alloc"),
+    ("purview", "leaks"),
+    ("purview-tokio", "it"),
+    ("purview-signal", "process"),
+];
+
 /// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
 fn soak(rounds: u32) -> Outcome {
     for round in 1..=rounds {
         let threads = if round % 2 == 0 { "1" } else { "16" };
         let begin = Instant::now();
-        for test in ["it", "alloc"] {
+        for (package, test) in SOAKED {
             let args = [
                 "test",
                 "--package",
-                "purview",
+                package,
                 "--test",
                 test,
                 "--quiet",

@@ -12,15 +12,15 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::task::{Context as Task, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::task::{Context as Task, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use purview::time::ManualClock;
-use purview::{CancelHandle, Context, Error, Key};
+use purview::{CancelHandle, Context, Error, Key, Spawn, TaskGroup};
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_micros(50);
@@ -492,4 +492,59 @@ fn millions_of_children_leave_their_parents_memory_as_it_was() {
         assert_eq!(LIVE.get(), before, "after child {i}");
     }
     assert_eq!(parent.statistics().children(), 0);
+}
+
+/// A runtime that runs when it is told to, on this thread.
+#[derive(Clone, Default)]
+struct ByHand(Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+
+impl Spawn for ByHand {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        self.0.lock().expect("no panic").push(Box::pin(task));
+    }
+}
+
+impl ByHand {
+    fn run(&self) {
+        let mut tasks = std::mem::take(&mut *self.0.lock().expect("no panic"));
+        tasks.retain_mut(|task| !poll(task.as_mut()));
+        self.0.lock().expect("no panic").append(&mut tasks);
+    }
+}
+
+/// Pending once.
+async fn give_way() {
+    let mut asked = false;
+    std::future::poll_fn(|_| {
+        if std::mem::replace(&mut asked, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+#[test]
+fn a_group_of_many_tasks_a_few_at_a_time_takes_no_more_memory_than_one_of_few() {
+    let _alone = alone();
+    let runtime = ByHand::default();
+    let group: TaskGroup<Error, ByHand> =
+        TaskGroup::builder(&Context::background()).limit(64).build_on(runtime.clone());
+    let mut after_few = 0;
+    for n in 0..100_000 {
+        let mut room = pin!(group.spawn_ready(async |ctx: Context| {
+            give_way().await;
+            ctx.check()
+        }));
+        while !poll(room.as_mut()) {
+            runtime.run();
+        }
+        if n == 1_000 {
+            after_few = LIVE.get();
+        }
+    }
+    // As many wait at either time, give or take one round of them.
+    let grown = LIVE.get() - after_few;
+    assert!(grown.abs() < 64 * 1024, "{grown} bytes more");
+    while !group.is_empty() {
+        runtime.run();
+    }
+    group.join_blocking().expect("all did their work");
 }
