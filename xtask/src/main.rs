@@ -98,12 +98,11 @@ fn loom(preemptions: u32) -> Outcome {
 const CRATES: [&str; 3] = ["purview", "purview-tokio", "purview-signal"];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 5] = [
+const SOAKED: [(&str, &str); 4] = [
     ("purview", "it"),
     ("purview", "alloc"),
     ("purview", "leaks"),
     ("purview-tokio", "it"),
-    ("purview-signal", "process"),
 ];
 
 /// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
