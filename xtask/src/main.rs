@@ -11,10 +11,11 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const HELP: &str = "\
-cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy, docs, package, tidy
+cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy, docs, package, other systems, tidy
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
+cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
         [--rows P1,P4]    a part of it
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ["loom", n] => number(n).and_then(loom),
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
+        ["cross"] => cross(),
         ["bench", ref options @ ..] => bench::run(&root(), options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -63,6 +65,7 @@ fn ci() -> Outcome {
         args.extend(CRATES.iter().flat_map(|name| ["-p", *name]));
         run("cargo", &args, &[])
     })?;
+    section("other systems", cross)?;
     section("models", || loom(3))?;
     section("soak", || soak(4))?;
     // Last, so that the closing lines are the tests'.
@@ -91,6 +94,26 @@ fn loom(preemptions: u32) -> Outcome {
         output("cargo", &cargo(&["--exact", model]), &env)?;
     }
     println!("{} models hold, with up to {preemptions} preemptions", models.len());
+    Ok(())
+}
+
+/// Where the libraries are to compile, too. What they do there, nothing here can say.
+const SYSTEMS: [&str; 3] =
+    ["aarch64-apple-darwin", "x86_64-unknown-freebsd", "x86_64-pc-windows-gnu"];
+
+fn cross() -> Outcome {
+    let installed = output("rustup", &["target", "list", "--installed"].map(String::from), &[]);
+    let installed = installed.unwrap_or_default();
+    for system in SYSTEMS {
+        if !installed.lines().any(|line| line == system) {
+            println!("skipped: {system} (rustup target add {system})");
+            continue;
+        }
+        let mut args = vec!["check", "--quiet", "--target", system];
+        args.extend(CRATES.iter().flat_map(|name| ["-p", *name]));
+        run("cargo", &args, &[("RUSTFLAGS", "-D warnings")])?;
+        println!("{system}: compiles");
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::sync::{AtomicI64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
+use crate::sync::{AtomicI64, Condvar, Mutex, Ordering, lock, wait};
 
 pub(crate) struct Bell {
     /// Until when the thread sleeps, in nanoseconds; the beginning of time while it is awake and has yet to look, the end of
@@ -57,12 +57,14 @@ impl Bell {
         self.ringing.notify_one();
     }
 
-    /// Keeps the thread from going to sleep, or waking up.
-    pub(crate) fn hold(&self) -> MutexGuard<'_, bool> {
+    /// Keeps the thread from going to sleep, or waking up, while the process is forked.
+    #[cfg(unix)]
+    pub(crate) fn hold(&self) -> crate::sync::MutexGuard<'_, bool> {
         lock(&self.rung)
     }
 
     /// There is no such thread any more.
+    #[cfg(unix)]
     pub(crate) fn forget(&self) {
         self.until.store(AWAKE, Ordering::Relaxed);
     }

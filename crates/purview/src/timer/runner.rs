@@ -35,6 +35,7 @@ pub(super) struct State {
 
 impl State {
     /// In a forked child.
+    #[cfg(unix)]
     pub(super) fn forget_threads(&mut self) {
         self.threads = 0;
         self.idle = 0;
