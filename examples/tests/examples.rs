@@ -49,6 +49,23 @@ fn task_group_the_first_failure_cancels_the_others_and_who_does_not_listen_is_na
 }
 
 #[test]
+fn shutdown_phases_what_finishes_what_is_canceled_and_what_is_left_behind() {
+    assert_eq!(
+        output(env!("CARGO_BIN_EXE_shutdown_phases")),
+        [
+            "The slow job stops: context canceled: SIGTERM",
+            "The database is closed.",
+            "stop accepting: 0 finished, 0 canceled",
+            "drain: 1 finished, 1 canceled",
+            "cancel: 0 finished, 0 canceled",
+            "close: 1 finished, 0 canceled",
+            "Abandoned: deaf job",
+            "Exit code: 1",
+        ]
+    );
+}
+
+#[test]
 fn propagation_tree_an_end_travels_down_only() {
     let late = "context deadline exceeded: the answer took too long [request, Deadline]";
     let stopped = "context canceled: shutting down [server, Call]";

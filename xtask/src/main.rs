@@ -121,12 +121,8 @@ fn cross() -> Outcome {
 const CRATES: [&str; 3] = ["purview", "purview-tokio", "purview-signal"];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 4] = [
-    ("purview", "it"),
-    ("purview", "alloc"),
-    ("purview", "leaks"),
-    ("purview-tokio", "it"),
-];
+const SOAKED: [(&str, &str); 4] =
+    [("purview", "it"), ("purview", "alloc"), ("purview", "leaks"), ("purview-tokio", "it")];
 
 /// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
 fn soak(rounds: u32) -> Outcome {

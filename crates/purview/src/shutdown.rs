@@ -140,9 +140,10 @@ impl Shutdown {
         let (context, guard) = before.derive().name(name).build();
         let _ = guard.disarm();
         let (over, guard) = leak::unseen(|| context.with_grace(budget));
+        let contexts = [self.begin.clone(), context, over];
         let over_now = guard.handle();
         self.guards.push(guard);
-        let stage = Stage::new(Place { name, location, budget }, context, over, over_now);
+        let stage = Stage::new(Place { name, location, budget }, contexts, over_now);
         let stage = Arc::new(stage);
         let crew = Crew::of(&stage);
         if let (Some(last), Some(its_crew)) = (self.stages.0.last(), self.crews.last()) {

@@ -79,7 +79,7 @@ impl PhaseReport {
         self.took.unwrap_or_default()
     }
 
-    /// How many of its holds were dropped while it lasted.
+    /// How many of its holds were dropped in time: when the way down had begun, and this phase was not over.
     #[must_use]
     pub fn finished(&self) -> usize {
         self.finished

@@ -28,6 +28,8 @@ pub(super) struct Place {
 
 pub(super) struct Stage {
     pub(super) place: Place,
+    /// Ends when the whole way down begins.
+    down: Context,
     /// Ends when the phase begins.
     pub(super) context: Context,
     /// Ends when it is over.
@@ -85,12 +87,12 @@ impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
 impl Stage {
     pub(super) fn new(
         place: Place,
-        context: Context,
-        over: Context,
+        [down, context, over]: [Context; 3],
         over_now: CancelHandle,
     ) -> Stage {
         Stage {
             place,
+            down,
             context,
             over,
             over_now,
@@ -132,7 +134,7 @@ impl Stage {
     pub(super) fn leave(&self, seat: Seat) {
         let Some(record) = self.roster.leave(seat) else { return };
         if !self.over.is_done() {
-            if self.context.is_done() {
+            if self.down.is_done() {
                 self.finished.fetch_add(1, Ordering::Relaxed);
             }
             return;
