@@ -166,7 +166,7 @@ impl Semaphore {
         let mut panics = Panics::new(); // of wakers: they don't keep those behind from being called
         while let Some(turn) = state.next_turn() {
             drop(state);
-            panics.catch(|| turn.call.cancel());
+            panics.catch(move || turn.call.cancel()); // and its context may go with it
             state = self.lock();
         }
         drop(state);
