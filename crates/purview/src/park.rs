@@ -1,5 +1,6 @@
 //! A thread is just another waker: blocking is a loop over `poll`.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -37,20 +38,23 @@ impl Wake for Parker {
 pub(crate) fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     thread_local! {
         /// Made once a thread, so that waiting allocates nothing. A wake-up that comes late, from an earlier wait, makes
-        /// the next one look once too often.
-        static PARKER: (Arc<Parker>, Waker) = new_parker();
-    }
-    fn new_parker() -> (Arc<Parker>, Waker) {
-        let parker = Arc::new(Parker::default());
-        (Arc::clone(&parker), Waker::from(parker))
+        /// the next one look once too often. It is taken while it is waited on: a wait inside a wait has one of its own, or it
+        /// would take the outer one's wake-ups.
+        static PARKER: Cell<Option<(Arc<Parker>, Waker)>> = const { Cell::new(None) };
     }
     // A thread that is being torn down has no thread-locals any more.
-    let (parker, waker) = PARKER.try_with(Clone::clone).unwrap_or_else(|_| new_parker());
+    let kept = PARKER.try_with(Cell::take).ok().flatten();
+    let (parker, waker) = kept.unwrap_or_else(|| {
+        let parker = Arc::new(Parker::default());
+        (Arc::clone(&parker), Waker::from(parker))
+    });
     let mut task = Task::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut task) {
-            return output;
+    let output = loop {
+        match future.as_mut().poll(&mut task) {
+            Poll::Ready(output) => break output,
+            Poll::Pending => parker.park(),
         }
-        parker.park();
-    }
+    };
+    let _ = PARKER.try_with(|kept| kept.set(Some((parker, waker))));
+    output
 }
