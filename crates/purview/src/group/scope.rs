@@ -50,13 +50,13 @@ pub fn scope<'env, R, E>(
         struct Tell<'a, E>(&'a TaskGroup<E>);
         impl<E> Drop for Tell<'_, E> {
             fn drop(&mut self) {
-                if thread::panicking() {
-                    self.0.guard.cancel();
-                }
+                self.0.guard.cancel();
             }
         }
-        let _tell = Tell(&group);
-        code(&Scope { threads, members, of: PhantomData })
+        let tell = Tell(&group);
+        let result = code(&Scope { threads, members, of: PhantomData });
+        std::mem::forget(tell);
+        result
     });
     group.close();
     group.outcome().map(|()| result)
