@@ -252,7 +252,10 @@ impl<E, S> TaskGroup<E, S> {
         if self.shared.has_room() {
             return start(&self.shared, Ticket::new(futures, record));
         }
+        // In the order in which they are dropped, if it never begins: what is the user's goes before the group hears of it (G2).
+        let later = (start, futures);
         self.shared.begin_later(Box::new(move || {
+            let (start, futures) = later;
             let shared = Arc::clone(&futures.crew.shared);
             start(&shared, Ticket::new(futures, record));
         }));

@@ -54,7 +54,10 @@ pub(super) fn start_blocking<F, E, S>(
     let context = shared.context.clone();
     let (ticket, theirs) = ticket.split();
     let check = shared.check;
+    // In the order in which they are dropped, if it never runs: what is the user's goes before the group hears of it (G2).
+    let both = (task, theirs);
     let run = move || {
+        let (task, theirs) = both;
         let _checked = check.enter();
         theirs.finish(task::run(|| task(context)));
     };
