@@ -48,7 +48,7 @@ use crate::park::block_on;
 use crate::tree::Panics;
 use crate::{CancelGuard, Context};
 pub(crate) use roster::{Record, Roster, Seat};
-use shared::{Crew, Futures, Shared};
+use shared::{Crew, Futures, Shared, UnusedRoom};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
@@ -352,15 +352,18 @@ impl<E, S> TaskGroup<E, S> {
             within(&self.shared.still, PATIENCE).await;
         }
         let (failures, failed, _) = self.shared.outcome();
+        let (aborted, lost, unbegun) = self.shared.unfinished();
         let abandoned = self.tasks();
         let listed = abandoned.iter().filter(|task| task.kind() == TaskKind::Async).count();
         Report {
             finished: self.shared.roster.finished(),
             failures,
             failed,
-            aborted: self.shared.aborted(),
+            aborted,
             abandoned,
             unlisted: self.futures_left.strong_count().saturating_sub(listed),
+            lost,
+            unbegun,
             stop_times: self.stop_times(),
         }
     }
@@ -503,22 +506,23 @@ impl<E, S: Spawn> TaskGroup<E, S> {
     {
         let location = Location::caller();
         async move {
-            if let Some(limit) = &self.shared.limit {
-                match limit.acquire(&self.shared.context, 1).await {
-                    Ok(permit) => std::mem::forget(permit), // given back when the task has ended
+            let unused = UnusedRoom(&self.shared); // goes after the permit
+            let permit = match &self.shared.limit {
+                Some(limit) => match limit.acquire(&self.shared.context, 1).await {
+                    Ok(permit) => Some(permit),
                     Err(error) => {
                         let refused = self.shared.refuse(error);
                         return Err(TrySpawnError { task, refused });
                     }
-                }
-            }
-            match self.enter() {
-                Ok(futures) => start_now(&self.shared, futures, location, task),
-                Err(refused) => {
-                    self.shared.give_room();
-                    return Err(TrySpawnError { task, refused });
-                }
-            }
+                },
+                None => None,
+            };
+            let futures = match self.enter() {
+                Ok(futures) => futures,
+                Err(refused) => return Err(TrySpawnError { task, refused }),
+            };
+            std::mem::forget((permit, unused)); // given back when the task has ended
+            start_now(&self.shared, futures, location, task);
             Ok(())
         }
     }

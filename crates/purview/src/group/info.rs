@@ -174,6 +174,8 @@ pub struct Report {
     pub(super) aborted: Vec<TaskInfo>,
     pub(super) abandoned: Vec<TaskInfo>,
     pub(super) unlisted: usize,
+    pub(super) lost: usize,
+    pub(super) unbegun: usize,
     pub(super) stop_times: StopTimes,
 }
 
@@ -215,6 +217,19 @@ impl Report {
         self.unlisted
     }
 
+    /// How many of those that failed did not come to their end by themselves: somebody [dropped](super::Dropped) them, and not
+    /// their group.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.lost
+    }
+
+    /// How many were waiting for room when the group ended, and never began.
+    #[must_use]
+    pub fn unbegun(&self) -> usize {
+        self.unbegun
+    }
+
     /// How long tasks took to stop.
     #[must_use]
     pub fn stop_times(&self) -> StopTimes {
@@ -224,21 +239,28 @@ impl Report {
     /// Whether all tasks came to their end by themselves.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.aborted.is_empty() && self.abandoned.is_empty() && self.unlisted == 0
+        let others = self.unlisted + self.lost + self.unbegun;
+        self.aborted.is_empty() && self.abandoned.is_empty() && others == 0
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { finished, failed, aborted, abandoned, .. } = self;
+        let Report { finished, aborted, abandoned, .. } = self;
+        let failed = self.failed - self.lost;
         write!(
             f,
             "{finished} finished, {failed} of them failed; {} aborted, {} abandoned",
             aborted.len(),
             abandoned.len()
         )?;
-        if self.unlisted > 0 {
-            write!(f, ", and {} before their first await", self.unlisted)?;
+        let others = [
+            (self.unlisted, "before their first await"),
+            (self.lost, "lost"),
+            (self.unbegun, "never begun"),
+        ];
+        for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
+            write!(f, ", and {count} {what}")?;
         }
         for failure in &self.failures {
             write!(f, "\nfailed: {failure}")?;

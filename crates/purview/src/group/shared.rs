@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::OnFailure;
-use super::failure::{Failure, KEPT};
+use super::failure::{Dropped, Failure, KEPT};
 use super::info::TaskInfo;
 use super::roster::{Record, Roster};
 use super::spawn::Refused;
@@ -78,6 +78,10 @@ struct Outcomes {
     /// too late.
     gave_up: usize,
     aborted: Vec<TaskInfo>,
+    /// Of those that failed: dropped by somebody else than their group.
+    lost: usize,
+    /// Of those that gave up: they were not even begun.
+    unbegun: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -199,7 +203,10 @@ impl<S> Shared<S> {
         let mut panics = Panics::new();
         loop {
             let Some(begin) = lock(&self.backlog).pop_front() else { break };
-            lock(&self.outcomes).gave_up += 1;
+            let mut outcomes = lock(&self.outcomes);
+            outcomes.gave_up += 1;
+            outcomes.unbegun += 1;
+            drop(outcomes);
             panics.catch(|| drop(begin)); // the user's
         }
         panics.resume();
@@ -216,7 +223,14 @@ impl<S> Shared<S> {
             Outcome::Finished => self.roster.count_finished(),
             Outcome::Failed(cause) => {
                 self.roster.count_finished();
-                panics.catch(|| self.failed(record, cause));
+                let mut gave_up = false; // which its error is asked for
+                panics
+                    .catch(|| gave_up = self.context.err().is_some_and(|end| is_of(&cause, &end)));
+                panics.catch(|| self.failed(record, cause, gave_up));
+            }
+            Outcome::Lost => {
+                lock(&self.outcomes).lost += 1;
+                panics.catch(|| self.failed(record, Cause::from(Dropped), false));
             }
             Outcome::Aborted => {
                 let info = record.info(self.now(), self.told());
@@ -233,10 +247,9 @@ impl<S> Shared<S> {
         panics.forget();
     }
 
-    fn failed(&self, record: Record, cause: Cause) {
-        let end = self.context.err();
+    fn failed(&self, record: Record, cause: Cause, gave_up: bool) {
         let mut outcomes = lock(&self.outcomes);
-        if end.is_some_and(|end| is_of(&cause, &end)) {
+        if gave_up {
             outcomes.gave_up += 1;
             return;
         }
@@ -245,9 +258,11 @@ impl<S> Shared<S> {
             let Record { name, location, .. } = record;
             outcomes.failures.push(Failure { name, location, cause: cause.clone() });
         }
+        // Another may be on its way to cancel: whoever comes first, what is seen is the first failure.
+        let first = outcomes.failures.first().map_or(cause, |first| first.cause.clone());
         drop(outcomes);
         if self.on_failure == OnFailure::Cancel {
-            self.cancel.cancel_with(cause);
+            self.cancel.cancel_with(first);
         }
     }
 
@@ -278,8 +293,21 @@ impl<S> Shared<S> {
         (outcomes.failures.clone(), outcomes.failed, ended)
     }
 
-    pub(super) fn aborted(&self) -> Vec<TaskInfo> {
-        lock(&self.outcomes).aborted.clone()
+    /// Those that were aborted, how many were lost, and how many were not even begun.
+    pub(super) fn unfinished(&self) -> (Vec<TaskInfo>, usize, usize) {
+        let outcomes = lock(&self.outcomes);
+        (outcomes.aborted.clone(), outcomes.lost, outcomes.unbegun)
+    }
+}
+
+/// Room that somebody waits for, who may not come: what waits behind him begins then.
+pub(super) struct UnusedRoom<'a, S>(pub(super) &'a Shared<S>);
+
+impl<S> Drop for UnusedRoom<'_, S> {
+    fn drop(&mut self) {
+        if self.0.limit.is_some() {
+            self.0.begin_waiting();
+        }
     }
 }
 

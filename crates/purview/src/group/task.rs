@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll};
 
-use super::failure::{Dropped, Panicked};
+use super::failure::Panicked;
 use super::info::TaskKind;
 use super::roster::{Record, Seat};
 use super::shared::{Crew, Futures, Shared};
@@ -19,6 +19,8 @@ use crate::error::Cause;
 pub(super) enum Outcome {
     Finished,
     Failed(Cause),
+    /// Dropped, and not by its group.
+    Lost,
     /// By its group, after its grace.
     Aborted,
 }
@@ -110,7 +112,7 @@ impl<S> Either<S> {
 
 impl<S> Drop for Ticket<S> {
     fn drop(&mut self) {
-        self.tell(Outcome::Failed(Cause::from(Dropped)));
+        self.tell(Outcome::Lost);
     }
 }
 

@@ -6,6 +6,7 @@ mod callbacks;
 mod canceling;
 mod causes;
 mod clocks;
+mod corners;
 mod deadlines;
 mod detaching;
 mod golang;
