@@ -35,6 +35,7 @@ pub struct GroupBuilder<E, S> {
     on_failure: OnFailure,
     grace: Option<Duration>,
     overdue: Option<(Duration, Hook)>,
+    task_location: Option<&'static Location<'static>>,
     of: PhantomData<fn() -> (E, S)>,
 }
 
@@ -71,6 +72,7 @@ impl<E, S> GroupBuilder<E, S> {
             on_failure: OnFailure::default(),
             grace: None,
             overdue: None,
+            task_location: None,
             of: PhantomData,
         }
     }
@@ -112,6 +114,29 @@ impl<E, S> GroupBuilder<E, S> {
         self
     }
 
+    /// Tells tasks by this place, instead of by the one at which each is spawned: for who spawns them on his caller's behalf.
+    ///
+    /// ```
+    /// use purview::{Context, Error, GroupError, TaskGroup};
+    /// use std::panic::Location;
+    ///
+    /// #[track_caller]
+    /// fn both(ctx: &Context, work: fn(Context) -> Result<(), Error>) -> Result<(), GroupError<Error>> {
+    ///     let group: TaskGroup<Error> =
+    ///         TaskGroup::builder(ctx).task_location(Location::caller()).build();
+    ///     group.spawn_thread(work);
+    ///     group.spawn_thread(work);
+    ///     group.join_blocking()
+    /// }
+    /// let err = both(&Context::background(), |_ctx| panic!("by accident")).unwrap_err();
+    /// let line = line!() - 1;
+    /// assert_eq!(err.failures()[0].location().line(), line); // that of the call
+    /// ```
+    pub fn task_location(mut self, location: &'static Location<'static>) -> Self {
+        self.task_location = Some(location);
+        self
+    }
+
     /// Makes the group.
     ///
     /// # Panics
@@ -141,7 +166,8 @@ impl<E, S> GroupBuilder<E, S> {
         plan.name = self.name;
         let (context, guard) = self.parent.child(plan);
         let handles = (context.clone(), guard.handle());
-        let shared = Shared::new(spawner, handles, self.grace, self.on_failure, self.limit);
+        let mut shared = Shared::new(spawner, handles, self.grace, self.on_failure, self.limit);
+        shared.task_location = self.task_location;
         let shared = Arc::new(shared);
         leak::register(shared.check, &context, || GroupWatch::new(&shared));
         if let Some((after, hook)) = self.overdue {

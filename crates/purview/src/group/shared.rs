@@ -1,6 +1,7 @@
 //! What a group's handle and its tasks share.
 
 use std::collections::VecDeque;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -34,6 +35,8 @@ pub(super) struct Shared<S> {
     pub(super) idle: Context,
     idle_now: CancelHandle,
     pub(super) on_failure: OnFailure,
+    /// The place that tasks are told by, if it is not their own.
+    pub(super) task_location: Option<&'static Location<'static>>,
     pub(super) limit: Option<Semaphore>,
     pub(super) roster: Roster,
     /// Tasks that were taken and wait for room.
@@ -117,6 +120,7 @@ impl<S> Shared<S> {
             idle,
             idle_now: idle_now.disarm(),
             on_failure,
+            task_location: None,
             limit: limit.map(|limit| Semaphore::new(limit.max(1))),
             roster: Roster::new(),
             backlog: Mutex::default(),

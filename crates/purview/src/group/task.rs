@@ -46,7 +46,8 @@ enum Place {
 }
 
 impl<S> Ticket<S> {
-    pub(super) fn new(futures: Arc<Futures<S>>, record: Record) -> Ticket<S> {
+    pub(super) fn new(futures: Arc<Futures<S>>, mut record: Record) -> Ticket<S> {
+        record.location = futures.crew.shared.task_location.unwrap_or(record.location);
         let member = match record.kind {
             TaskKind::Async => Member::Future(futures),
             TaskKind::Blocking => Member::Thread(Arc::clone(&futures.crew)),
