@@ -1,5 +1,5 @@
-//! [`purview`] on tokio: task groups that own what they start, maps that work on many inputs at a time, and
-//! [`CancellationToken`](tokio_util::sync::CancellationToken) both ways.
+//! [`purview`] on tokio: task groups that own what they start, maps that work on many inputs at a time, of iterators and of
+//! streams, and [`CancellationToken`](tokio_util::sync::CancellationToken) both ways.
 //!
 //! ```
 //! use purview::Context;
@@ -26,7 +26,7 @@ use std::io;
 use purview::Spawn;
 use tokio::runtime::Handle;
 
-pub use map::map_concurrent;
+pub use map::{MapStream, map_concurrent, map_stream, map_stream_unordered};
 pub use token::{Bridge, from_token, to_token};
 
 /// Any error: what tasks return that have none of their own.

@@ -1,15 +1,23 @@
-//! Many inputs, a few at a time, results in order.
+//! Many inputs, a few at a time: of an iterator, all results in order; of a stream, results as a stream.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod results;
+mod stream;
+
+use std::panic::Location;
+use std::sync::Arc;
 
 use purview::{Context, GroupError};
 
+pub use stream::{MapStream, map_stream, map_stream_unordered};
+
 use crate::{BoxError, TaskGroup};
+use results::{Order, Results};
 
 /// Works on all of `items`, on so many of them at a time, and gives the results in the order of the items. The first failure
 /// cancels the rest.
 ///
-/// An item is taken when there is room for it, so the iterator may be as long as it likes, or never end.
+/// An item is taken when there is room for it, so the iterator may be as long as it likes, or never end. Where results are
+/// wanted before all are there, or the items come as a stream, there is [`map_stream`].
 ///
 /// ```
 /// use purview::Context;
@@ -28,6 +36,9 @@ use crate::{BoxError, TaskGroup};
 /// # Errors
 /// What failed; or the end of `ctx`, if that came first.
 ///
+/// # Panics
+/// Outside of a tokio runtime.
+///
 /// # Cancel safety
 /// Dropping the future cancels what has begun, and begins no more.
 #[track_caller]
@@ -45,28 +56,20 @@ where
     F: Fn(Context, I::Item) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T, E>> + Send + 'static,
 {
-    let group: TaskGroup<E> = TaskGroup::builder(ctx).limit(limit).build();
+    let here = Location::caller();
+    let group: TaskGroup<E> = TaskGroup::builder(ctx).limit(limit).task_location(here).build();
     let items = items.into_iter();
     async move {
         let work = Arc::new(work);
-        let results: Arc<Mutex<Vec<Option<T>>>> = Arc::default();
-        for (place, item) in items.enumerate() {
-            let (work, slots) = (Arc::clone(&work), Arc::clone(&results));
-            let task = async move |ctx: Context| {
-                let result = work(ctx, item).await?;
-                let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
-                if slots.len() <= place {
-                    slots.resize_with(place + 1, || None);
-                }
-                slots[place] = Some(result);
-                Ok(())
-            };
+        let results = Results::new(Order::OfItems);
+        for item in items {
+            let (work, results, place) = (Arc::clone(&work), Arc::clone(&results), results.begin());
+            let task = move |ctx| results.put(place, work(ctx, item));
             if group.spawn_ready(task).await.is_err() {
                 break;
             }
         }
         group.join().await?;
-        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(std::mem::take(&mut *results).into_iter().flatten().collect())
+        Ok(results.take_all().collect())
     }
 }

@@ -2,4 +2,5 @@
 
 mod groups;
 mod maps;
+mod streams;
 mod tokens;

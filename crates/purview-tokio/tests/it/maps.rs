@@ -47,3 +47,13 @@ async fn an_end_from_outside_is_told_as_such_and_nothing_is_made_of_nothing() {
     let none = map_concurrent(&Context::background(), [], 2, work).await.expect("nothing to do");
     assert!(none.is_empty());
 }
+
+#[tokio::test]
+async fn a_failure_is_told_by_the_place_of_the_call() {
+    let work =
+        async |_ctx: Context, n: u32| if n < 3 { Ok(n) } else { Err(BoxError::from("three")) };
+    let line = line!() + 1;
+    let err = map_concurrent(&Context::background(), 0..9, 2, work).await.expect_err("it fails");
+    let place = err.failures()[0].location();
+    assert_eq!((place.file(), place.line()), (file!(), line));
+}
