@@ -1,5 +1,5 @@
 //! [`purview`] on tokio: task groups that own what they start, maps that work on many inputs at a time, of iterators and of
-//! streams, and [`CancellationToken`](tokio_util::sync::CancellationToken) both ways.
+//! streams, the abort of tasks that know no context, and [`CancellationToken`](tokio_util::sync::CancellationToken) both ways.
 //!
 //! ```
 //! use purview::Context;
@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod abort;
 mod map;
 mod token;
 
@@ -26,6 +27,7 @@ use std::io;
 use purview::Spawn;
 use tokio::runtime::Handle;
 
+pub use abort::{AbortOnDone, abort_on_done};
 pub use map::{MapStream, map_concurrent, map_stream, map_stream_unordered};
 pub use token::{Bridge, from_token, to_token};
 

@@ -1,5 +1,6 @@
 //! Behaviour, on a real runtime.
 
+mod aborts;
 mod groups;
 mod maps;
 mod streams;
