@@ -27,6 +27,28 @@ use std::io;
 use purview::Spawn;
 use tokio::runtime::Handle;
 
+pub use purview::shutdown::Shutdown;
+
+/// A context that ends on a signal, and one for the second: the crate `purview-signal`, which needs no runtime.
+///
+/// ```
+/// # #[cfg(unix)] {
+/// use purview::Context;
+/// use purview_tokio::{Shutdown, signal::{Signal, notify}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (ctx, signals) = notify(&Context::background(), [Signal::INTERRUPT, Signal::TERMINATE])?;
+/// let shutdown = Shutdown::new(&ctx).force_on(&signals.again());
+/// # signals.stop();
+/// let report = shutdown.run().await; // when the signal has come
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+#[cfg(feature = "signal")]
+pub use purview_signal as signal;
+
 pub use abort::{AbortOnDone, abort_on_done};
 pub use map::{MapStream, map_concurrent, map_stream, map_stream_unordered};
 pub use token::{Bridge, from_token, to_token};

@@ -496,7 +496,9 @@ fn millions_of_children_leave_their_parents_memory_as_it_was() {
 
 /// A runtime that runs when it is told to, on this thread.
 #[derive(Clone, Default)]
-struct ByHand(Arc<Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+struct ByHand(Arc<Mutex<Vec<Waiting>>>);
+
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Spawn for ByHand {
     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
