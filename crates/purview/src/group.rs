@@ -46,7 +46,7 @@ use crate::clock::Tick;
 use crate::error::Cause;
 use crate::park::block_on;
 use crate::tree::Panics;
-use crate::{CancelGuard, Context};
+use crate::{CancelGuard, Context, leak};
 pub(crate) use roster::{Record, Roster, Seat};
 use shared::{Crew, Futures, Shared, UnusedRoom};
 use spawn::Refused;
@@ -371,7 +371,7 @@ impl<E, S> TaskGroup<E, S> {
 
 /// Waits for the end of `ctx`, no longer than that.
 async fn within(ctx: &Context, time: Duration) {
-    let (over, _guard) = ctx.with_timeout(time);
+    let (over, _guard) = leak::unseen(|| ctx.with_timeout(time));
     over.done().await;
 }
 

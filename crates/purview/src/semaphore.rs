@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::park::block_on;
 use crate::tree::Panics;
-use crate::{CancelGuard, Context, Error};
+use crate::{CancelGuard, Context, Error, leak};
 
 /// Permits, of which each acquisition takes some and gives them back when its [`Permit`] is dropped.
 ///
@@ -132,7 +132,7 @@ impl Semaphore {
     }
 
     fn enter(&self, permits: usize) -> Entered<'_> {
-        let (turn, call) = Context::background().with_cancel();
+        let (turn, call) = leak::unseen(|| Context::background().with_cancel());
         let mut state = self.lock();
         if state.queue.is_empty() && state.take(permits) {
             return Entered::Served(Permit { semaphore: self, permits });

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use purview::leak::Check;
 use purview::thread::{self, block_on};
-use purview::{Context, Error, Key, NoSpawn, Semaphore, Spawn, TaskGroup};
+use purview::{Context, Error, Key, NoSpawn, Semaphore, TaskGroup};
 
-/// Nothing here takes so long; it is for a machine that is busy.
-const LONG: Duration = Duration::from_secs(60);
+use crate::support::{LONG, Threads, until};
 
 static USER: Key<u64> = Key::new("user");
 
@@ -169,15 +168,6 @@ fn a_context_that_nobody_watches_has_ended_when_its_deadline_has_passed() {
     assert_eq!((ended.last(), late.is_done()), (Some(&true), true));
 }
 
-#[derive(Default)]
-struct Threads;
-
-impl Spawn for Threads {
-    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
-        std::thread::spawn(move || block_on(task));
-    }
-}
-
 #[test]
 fn tasks_are_listed_from_the_start_with_name_place_and_state() {
     let check = Check::new();
@@ -196,13 +186,8 @@ fn tasks_are_listed_from_the_start_with_name_place_and_state() {
     listed.sort_unstable();
     assert_eq!(listed, ["deaf", "waiter"]);
     drop(group);
-    let leaks = loop {
-        let leaks = check.leaks();
-        if leaks.tasks().count() == 1 {
-            break leaks;
-        }
-        std::thread::yield_now();
-    };
+    until(|| check.leaks().tasks().count() == 1);
+    let leaks = check.leaks();
     let task = leaks.tasks().next().expect("the thread goes on");
     assert_eq!((task.name(), task.location().line()), (Some("deaf"), line));
     assert!(task.told().is_some());
@@ -335,4 +320,29 @@ fn what_waits_for_a_check_may_use_the_semaphore_whose_waiter_it_waited_for() {
         let _ = tell.send((check.leaks().contexts().len(), semaphore.free()));
     });
     assert_eq!(told.recv_timeout(LONG), Ok((0, 1)));
+/// What the library derives for itself is no leak of its user's, whose place would be in the library.
+#[test]
+fn who_waits_for_a_permit_or_for_a_group_is_not_listed_for_that() {
+    let check = Check::new();
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    let nowhere = Context::background();
+    for permits in [1, 2] {
+        let semaphore = Semaphore::new(1);
+        let _taken = semaphore.try_acquire(1);
+        let mut permit = pin!(semaphore.acquire(&nowhere, permits));
+        assert!(permit.as_mut().poll(&mut task).is_pending());
+        assert!(check.leaks().is_empty(), "{}", check.leaks());
+    }
+
+    let group: TaskGroup<Error> = TaskGroup::builder(&nowhere).name("deaf").build();
+    let (end, ends) = mpsc::channel::<()>();
+    group.spawn_thread(move |_ctx| {
+        let _ = ends.recv();
+        Ok(())
+    });
+    let mut shutdown = Box::pin(group.shutdown("enough", LONG));
+    assert!(shutdown.as_mut().poll(&mut task).is_pending());
+    assert_eq!(names(&check), ["deaf"]);
+    drop((shutdown, end));
+    check.assert_none(LONG);
 }
