@@ -1,10 +1,8 @@
 //! What a check lists, and what not. All of these run side by side.
 
 use std::future::pending;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::task::{Context as Task, Wake, Waker};
+use std::pin::pin;
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
 use purview::leak::Check;
@@ -281,45 +279,6 @@ fn a_future_that_is_forgotten_in_a_run_is_found() {
     assert!(leaks.contexts().iter().all(|ctx| ctx.err().is_some()), "told, but held: {leaks}");
 }
 
-/// The context of somebody's turn at a semaphore goes with no lock held: who is told of that may use the semaphore.
-#[test]
-fn what_waits_for_a_check_may_use_the_semaphore_whose_waiter_it_waited_for() {
-    /// Drops a future when it is woken.
-    struct Gone(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
-    impl Wake for Gone {
-        fn wake(self: Arc<Self>) {
-            let future = self.0.lock().expect("no panic").take();
-            drop(future);
-        }
-    }
-    /// Asks a semaphore when it is woken.
-    struct Asks(&'static Semaphore, AtomicUsize);
-    impl Wake for Asks {
-        fn wake(self: Arc<Self>) {
-            self.1.fetch_add(self.0.free(), Ordering::SeqCst);
-        }
-    }
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
-        let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1)));
-        let held = semaphore.try_acquire(1).expect("it is free");
-        let check = Check::new();
-        let gone = Arc::new(Gone(Mutex::new(None)));
-        let waker = Waker::from(Arc::clone(&gone));
-        let mut acquire: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {
-            drop(semaphore.acquire(&Context::background(), 1).await);
-        });
-        assert!(acquire.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
-        *gone.0.lock().expect("no panic") = Some(acquire);
-        assert_eq!(check.leaks().contexts().len(), 1, "its turn");
-        let asks = Arc::new(Asks(semaphore, AtomicUsize::new(0)));
-        let waker = Waker::from(Arc::clone(&asks));
-        let mut wait = pin!(check.wait(LONG));
-        assert!(wait.as_mut().poll(&mut Task::from_waker(&waker)).is_pending());
-        drop(held); // calls him, who goes when he is called
-        let _ = tell.send((check.leaks().contexts().len(), semaphore.free()));
-    });
-    assert_eq!(told.recv_timeout(LONG), Ok((0, 1)));
 /// What the library derives for itself is no leak of its user's, whose place would be in the library.
 #[test]
 fn who_waits_for_a_permit_or_for_a_group_is_not_listed_for_that() {
