@@ -8,6 +8,7 @@ mod causes;
 mod clocks;
 mod corners;
 mod deadlines;
+mod deaths;
 mod detaching;
 mod golang;
 mod groups;
