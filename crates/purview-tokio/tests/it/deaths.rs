@@ -287,7 +287,7 @@ impl Case {
     }
 
     /// Nothing is left of it.
-    fn is_over(mut self) {
+    fn leaves_nothing(mut self) {
         drop(std::mem::take(&mut *self.stand.stuck.0.lock().expect("no panic")));
         self.until(|| Arc::strong_count(&self.stand) == 1);
         self.until(|| Arc::strong_count(&self.stand.token) == 1);
@@ -313,10 +313,10 @@ fn at_each_stop(kill: fn(&mut Case)) {
     watched(move || {
         for at in STOPS {
             for (workers, is_checked) in [(0, false), (0, true), (2, false), (2, true)] {
-                println!("{at}; {workers} workers");
+                eprintln!("{at}; {workers} workers");
                 let mut case = Case::new(at, workers, is_checked);
                 kill(&mut case);
-                case.is_over();
+                case.leaves_nothing();
             }
         }
     });
@@ -328,7 +328,7 @@ fn before_it_begins(kill: fn(&mut Case)) {
         for is_checked in [false, true] {
             let mut case = Case::new("nowhere", 0, is_checked);
             kill(&mut case);
-            case.is_over();
+            case.leaves_nothing();
         }
     });
 }
@@ -374,7 +374,7 @@ fn who_is_not_killed_passes_all_stops() {
             let case = Case::new("nowhere", workers, true);
             let group = case.group();
             case.runtime().block_on(group.join()).expect("it did its work");
-            case.is_over();
+            case.leaves_nothing();
         }
     });
 }

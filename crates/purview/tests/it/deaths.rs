@@ -200,7 +200,7 @@ impl Case {
     }
 
     /// Nothing is left of it.
-    fn is_over(mut self) {
+    fn leaves_nothing(mut self) {
         self.until(|| Arc::strong_count(&self.stand) == 1);
         self.until(|| Arc::strong_count(&self.stand.token) == 1);
         self.until(|| {
@@ -220,10 +220,10 @@ fn at_each_stop(kill: fn(&Case)) {
     let all = std::thread::spawn(move || {
         let _tell = tell;
         for at in STOPS {
-            println!("{at}");
+            eprintln!("{at}");
             let case = Case::new(at);
             kill(&case);
-            case.is_over();
+            case.leaves_nothing();
         }
     });
     let hangs = told.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout);
@@ -245,7 +245,7 @@ fn is_told_by<E>(err: &GroupError<E>, case: &Case) {
 fn who_is_not_killed_passes_all_stops() {
     let case = Case::new("nowhere");
     walk(&case.parent, &case.stand).expect("it did its work");
-    case.is_over();
+    case.leaves_nothing();
 }
 
 #[test]
