@@ -287,6 +287,8 @@ impl<E, S> TaskGroup<E, S> {
     /// purview::thread::block_on(work(&Context::background())).unwrap();
     /// ```
     ///
+    /// A task that has its own group's handle and joins it waits for itself.
+    ///
     /// # Errors
     /// The tasks that failed; or, if none did, the end that kept some of them from doing their work.
     ///
@@ -469,7 +471,8 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Ok(())
     }
 
-    /// Waits for room under the limit, and starts a task.
+    /// Waits for room under the limit, and starts a task. Room is given in order of arrival, to who waits and to what was
+    /// [spawned](Self::spawn) past the limit alike.
     ///
     /// ```
     /// # #[derive(Default)]
@@ -506,6 +509,9 @@ impl<E, S: Spawn> TaskGroup<E, S> {
     {
         let location = Location::caller();
         async move {
+            if let Err(refused) = self.enter() {
+                return Err(TrySpawnError { task, refused });
+            }
             let unused = UnusedRoom(&self.shared); // goes after the permit
             let permit = match &self.shared.limit {
                 Some(limit) => match limit.acquire(&self.shared.context, 1).await {

@@ -38,14 +38,16 @@ struct State {
     /// In order of arrival, which is that of their numbers.
     queue: VecDeque<Turn>,
     next: u64,
+    /// Of those that were taken: permits for who is not called, but comes for them.
+    kept: usize,
 }
 
 /// Somebody who waits.
 struct Turn {
     number: u64,
     permits: usize,
-    /// To cancel it is to say that the permits have been taken for him.
-    call: CancelGuard,
+    /// To cancel it is to say that the permits have been taken for him. None, if they are kept for him.
+    call: Option<CancelGuard>,
 }
 
 impl Semaphore {
@@ -57,7 +59,7 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn new(permits: usize) -> Semaphore {
-        let state = State { free: permits, queue: VecDeque::new(), next: 0 };
+        let state = State { free: permits, queue: VecDeque::new(), next: 0, kept: 0 };
         Semaphore { size: permits, state: Mutex::new(state) }
     }
 
@@ -148,11 +150,31 @@ impl Semaphore {
                 never,
             });
         }
-        let number = state.next;
-        state.next += 1;
-        state.queue.push_back(Turn { number, permits, call });
-        let number = Some(number);
+        let number = Some(state.push(permits, Some(call)));
         Entered::Waiting(Waiting { semaphore: self, number, permits, turn, never: None })
+    }
+
+    /// Has one permit kept when it is its turn, for whoever comes for it.
+    pub(crate) fn keep_one(&self) {
+        let mut state = self.lock();
+        if state.queue.is_empty() && state.take(1) {
+            state.kept += 1;
+        } else {
+            state.push(1, None);
+        }
+    }
+
+    /// How many are kept, at this moment.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().kept
+    }
+
+    /// Takes one that was kept.
+    pub(crate) fn take_kept(&self) -> bool {
+        let mut state = self.lock();
+        let left = state.kept.checked_sub(1);
+        state.kept = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Gives permits back, and calls whose turn it is. No lock is held while somebody is called.
@@ -164,9 +186,9 @@ impl Semaphore {
 
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         let mut panics = Panics::new(); // of wakers: they don't keep those behind from being called
-        while let Some(turn) = state.next_turn() {
+        while let Some(call) = state.next_call() {
             drop(state);
-            panics.catch(move || turn.call.cancel()); // and its context may go with it
+            panics.catch(move || call.cancel()); // and its context may go with it
             state = self.lock();
         }
         drop(state);
@@ -187,10 +209,26 @@ impl State {
         enough
     }
 
-    /// Takes the first out of the queue, if there is enough for him.
-    fn next_turn(&mut self) -> Option<Turn> {
-        let permits = self.queue.front()?.permits;
-        if self.take(permits) { self.queue.pop_front() } else { None }
+    /// Puts somebody at the end of the queue, under this number.
+    fn push(&mut self, permits: usize, call: Option<CancelGuard>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.queue.push_back(Turn { number, permits, call });
+        number
+    }
+
+    /// Takes those out of the queue for whom there is enough, up to one who is to be called.
+    fn next_call(&mut self) -> Option<CancelGuard> {
+        loop {
+            let permits = self.queue.front()?.permits;
+            if !self.take(permits) {
+                return None;
+            }
+            match self.queue.pop_front()?.call {
+                Some(call) => return Some(call),
+                None => self.kept += permits,
+            }
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Shared<S> {
     pub(super) task_location: Option<&'static Location<'static>>,
     pub(super) limit: Option<Semaphore>,
     pub(super) roster: Roster,
-    /// Tasks that were taken and wait for room.
+    /// Tasks that were taken and wait for room, in the order of arrival: for each there is a place in the limit's queue.
     backlog: Mutex<VecDeque<Waiting>>,
     /// Somebody starts what waits.
     starting: AtomicBool,
@@ -159,6 +159,9 @@ impl<S> Shared<S> {
     /// Has a task that has entered begin when there is room.
     pub(super) fn begin_later(&self, begin: Waiting) {
         lock(&self.backlog).push_back(begin);
+        if let Some(limit) = &self.limit {
+            limit.keep_one();
+        }
         self.begin_waiting(); // somebody may have made room meanwhile
     }
 
@@ -183,7 +186,7 @@ impl<S> Shared<S> {
     }
 
     fn has_waiting_room(&self) -> bool {
-        let room = self.context.is_done() || self.limit.as_ref().is_some_and(|it| it.free() > 0);
+        let room = self.context.is_done() || self.limit.as_ref().is_some_and(|it| it.kept() > 0);
         room && !lock(&self.backlog).is_empty()
     }
 
@@ -192,7 +195,7 @@ impl<S> Shared<S> {
             self.drop_waiting();
             return None;
         }
-        if !self.has_room() {
+        if self.limit.as_ref().is_some_and(|limit| !limit.take_kept()) {
             return None;
         }
         let next = lock(&self.backlog).pop_front();

@@ -154,6 +154,50 @@ fn what_waits_for_room_that_was_given_to_who_does_not_come_goes_when_the_group_e
     assert_eq!(err.ended().expect("that is why").to_string(), "context canceled: enough");
 }
 
+#[test]
+fn room_is_given_in_order_of_arrival_however_tasks_are_spawned() {
+    let runtime = ByHand::default();
+    let group = Hands::builder(&Context::background()).limit(1).build_on(runtime.clone());
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let task = |name: &'static str| {
+        let order = Arc::clone(&order);
+        async move |_ctx: Context| {
+            order.lock().expect("no panic").push(name);
+            Ok(())
+        }
+    };
+    group.spawn(task("first"));
+    let mut ready = Box::pin(group.spawn_ready(task("ready")));
+    assert!(poll_once(ready.as_mut()).is_pending());
+    group.spawn(task("spawned"));
+    // Somebody who waits for room all the time, as a server does that is busy.
+    for _ in 0..4 {
+        runtime.poll();
+        let Poll::Ready(Ok(())) = poll_once(ready.as_mut()) else { break };
+        ready = Box::pin(group.spawn_ready(task("ready")));
+        assert!(poll_once(ready.as_mut()).is_pending());
+    }
+    assert_eq!(*order.lock().expect("no panic"), ["first", "ready"]);
+    runtime.poll();
+    assert!(poll_once(ready.as_mut()).is_ready(), "and then it is his turn again");
+    runtime.poll();
+    assert_eq!(*order.lock().expect("no panic"), ["first", "ready", "spawned", "ready"]);
+    drop(ready);
+    watched(move || group.join_blocking()).expect("none failed");
+}
+
+#[test]
+fn who_comes_to_a_group_that_is_closed_and_full_does_not_wait() {
+    let (group, runtime, end, begun) = full();
+    group.close();
+    let mut ready = Box::pin(group.spawn_ready(begins(&begun)));
+    let Poll::Ready(Err(refused)) = poll_once(ready.as_mut()) else { panic!("it is closed") };
+    assert!(refused.is_closed());
+    drop((ready, end));
+    runtime.poll();
+    watched(move || group.join_blocking()).expect("none failed");
+}
+
 // ── what goes before the end is told ───────────────────────────────────────────────────────────────────────────────────────
 
 /// Looks, when it is dropped, whether its group is over.
