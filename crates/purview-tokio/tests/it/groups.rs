@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use purview::{Context, Dropped, OnFailure};
@@ -194,5 +195,66 @@ fn groups_nest_and_an_end_goes_all_the_way_down() {
         let err = outer.join().await.expect_err("none did its work");
         assert_eq!(err.to_string(), "context canceled: shutdown");
         assert!(told.load(Ordering::SeqCst) <= 16);
+    });
+}
+
+#[test]
+fn many_spawners_of_all_kinds_some_of_whom_give_up_lose_no_room_and_no_task() {
+    const LIMIT: usize = 3;
+    const EACH: usize = 2_000;
+    let runtime = Builder::new_multi_thread().worker_threads(4).build().expect("a runtime");
+    runtime.block_on(async {
+        let [now, begun, taken] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
+        let group: Arc<TaskGroup> =
+            Arc::new(TaskGroup::builder(&Context::background()).limit(LIMIT).build());
+        let mut spawners = Vec::new();
+        for spawner in 0..6 {
+            let (group, taken) = (Arc::clone(&group), Arc::clone(&taken));
+            let (now, begun) = (Arc::clone(&now), Arc::clone(&begun));
+            spawners.push(tokio::spawn(async move {
+                for n in 0..EACH {
+                    let (now, begun) = (Arc::clone(&now), Arc::clone(&begun));
+                    let task = async move |_ctx: Context| {
+                        assert!(now.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                        begun.fetch_add(1, Ordering::SeqCst);
+                        if n % 3 == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        Ok(())
+                    };
+                    let is_taken = match spawner % 3 {
+                        0 => {
+                            group.spawn(task);
+                            true
+                        }
+                        1 => group.try_spawn(task).is_ok(),
+                        _ => {
+                            // Gives up after a few looks, maybe when the room is already his.
+                            let mut ready = std::pin::pin!(group.spawn_ready(task));
+                            let mut looks = n % 7;
+                            let waits =
+                                std::future::poll_fn(|task| match ready.as_mut().poll(task) {
+                                    Poll::Ready(result) => Poll::Ready(result.is_ok()),
+                                    Poll::Pending if looks == 0 => Poll::Ready(false),
+                                    Poll::Pending => {
+                                        looks -= 1;
+                                        task.waker().wake_by_ref();
+                                        Poll::Pending
+                                    }
+                                });
+                            waits.await
+                        }
+                    };
+                    taken.fetch_add(usize::from(is_taken), Ordering::SeqCst);
+                }
+            }));
+        }
+        for spawner in spawners {
+            spawner.await.expect("it has spawned");
+        }
+        let group = Arc::into_inner(group).expect("nobody else has it");
+        group.join().await.expect("none failed");
+        assert_eq!(begun.load(Ordering::SeqCst), taken.load(Ordering::SeqCst));
     });
 }
