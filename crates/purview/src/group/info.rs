@@ -69,7 +69,7 @@ impl TaskInfo {
         if self.told.is_some() { TaskState::Canceled } else { TaskState::Running }
     }
 
-    /// The time since it was spawned.
+    /// The time since it began: a thread's start, a future's first await. Zero, if it has not.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.age

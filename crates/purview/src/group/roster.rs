@@ -48,12 +48,13 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn info(&self, now: Tick, told: Option<Tick>) -> TaskInfo {
+        let late = if self.begun == Tick::NEVER { None } else { Some(self.begun) }; // begun after it was told
         TaskInfo {
             name: self.name.clone(),
             location: self.location,
             kind: self.kind,
             age: now.since(self.begun),
-            told: told.map(|told| now.since(told.max(self.begun))),
+            told: told.map(|told| now.since(late.map_or(told, |begun| told.max(begun)))),
         }
     }
 }

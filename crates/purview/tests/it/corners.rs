@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use purview::thread::block_on;
+use purview::time::ManualClock;
 use purview::{Context, Error, GroupWatch, OnFailure, Spawn, TaskGroup, thread};
 
 use crate::support::poll_once;
@@ -302,6 +303,22 @@ fn a_report_of_tasks_that_never_began_is_not_clean() {
     let Poll::Ready(report) = poll_once(shutdown.as_mut()) else { panic!("all are over") };
     assert_eq!((report.finished(), report.unbegun(), report.is_clean()), (1, 2, false));
     assert!(report.to_string().ends_with("0 abandoned, and 2 never begun"), "{report}");
+}
+
+#[test]
+fn who_is_dropped_before_it_begins_was_told_when_all_were() {
+    let (clock, runtime) = (ManualClock::new(), ByHand::default());
+    let group = Hands::builder(&clock.root()).build_on(runtime.clone());
+    group.spawn(async |_ctx| pending().await);
+    group.cancel_with("enough");
+    clock.advance(Duration::from_secs(2));
+    let mut shutdown = pin!(group.shutdown("deploy", Duration::ZERO));
+    assert!(poll_once(shutdown.as_mut()).is_pending());
+    runtime.poll();
+    let Poll::Ready(report) = poll_once(shutdown.as_mut()) else { panic!("all are over") };
+    let [aborted] = report.aborted() else { panic!("one: {report}") };
+    let told = (aborted.age(), aborted.told());
+    assert_eq!(told, (Duration::ZERO, Some(Duration::from_secs(2))));
 }
 
 #[test]
