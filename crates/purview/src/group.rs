@@ -509,20 +509,24 @@ impl<E, S: Spawn> TaskGroup<E, S> {
     {
         let location = Location::caller();
         async move {
-            if let Err(refused) = self.enter() {
-                return Err(TrySpawnError { task, refused });
-            }
             let unused = UnusedRoom(&self.shared); // goes after the permit
-            let permit = match &self.shared.limit {
-                Some(limit) => match limit.acquire(&self.shared.context, 1).await {
-                    Ok(permit) => Some(permit),
-                    Err(error) => {
-                        let refused = self.shared.refuse(error);
+            let mut permit = None;
+            if let Some(limit) = &self.shared.limit {
+                permit = limit.try_acquire(1);
+                if permit.is_none() {
+                    // Nobody waits for room in a group that takes no more tasks.
+                    if let Err(refused) = self.enter() {
                         return Err(TrySpawnError { task, refused });
                     }
-                },
-                None => None,
-            };
+                    permit = match limit.acquire(&self.shared.context, 1).await {
+                        Ok(permit) => Some(permit),
+                        Err(error) => {
+                            let refused = self.shared.refuse(error);
+                            return Err(TrySpawnError { task, refused });
+                        }
+                    };
+                }
+            }
             let futures = match self.enter() {
                 Ok(futures) => futures,
                 Err(refused) => return Err(TrySpawnError { task, refused }),
