@@ -1,0 +1,5 @@
+//! Behaviour, on real threads and in real selects.
+
+mod ending;
+mod making;
+mod selecting;
