@@ -66,6 +66,13 @@ fn shutdown_phases_what_finishes_what_is_canceled_and_what_is_left_behind() {
 }
 
 #[test]
+fn select_on_threads_the_jobs_are_done_and_the_end_stops_who_waits_for_more() {
+    let stopped = |id| format!("Worker {id} stopped: context canceled: nothing left to do");
+    let lines = output(env!("CARGO_BIN_EXE_select_on_threads"));
+    assert_eq!(lines, ["Sum of squares: 91".to_string(), stopped(0), stopped(1), stopped(2)]);
+}
+
+#[test]
 fn propagation_tree_an_end_travels_down_only() {
     let late = "context deadline exceeded: the answer took too long [request, Deadline]";
     let stopped = "context canceled: shutting down [server, Call]";
