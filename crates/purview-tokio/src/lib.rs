@@ -102,3 +102,8 @@ impl Spawn for Tokio {
         Ok(())
     }
 }
+
+/// The document whose code is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
