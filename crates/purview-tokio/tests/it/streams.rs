@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{self, FusedStream};
@@ -13,9 +14,13 @@ use purview::{Context, Dropped, GroupError, Panicked};
 use purview_tokio::{BoxError, map_stream, map_stream_unordered};
 use tokio::sync::{Barrier, Notify, mpsc};
 
-/// Nothing takes as long, unless it hangs.
+/// Nothing takes as long, unless it hangs. The limit is polled first: polled last, it would wake what was forgotten, and hide it.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), work).await.expect("it hangs")
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it hangs"),
+        done = work => done,
+    }
 }
 
 fn never_done() -> Context {
@@ -416,6 +421,32 @@ async fn a_next_that_is_given_up_loses_nothing() {
         }
     }
     assert_eq!(all, (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_comes_while_it_is_asked_for_wakes_who_asks() {
+    // One at a time: who is not woken for it, is woken for nothing else.
+    let work = async |_ctx, n: u32| Ok::<_, BoxError>(n);
+    let mut results = map_stream(&never_done(), stream::iter(0..), 1, work);
+    for n in 0..50_000 {
+        assert_eq!(soon(results.next()).await.expect("endless").expect("none fails"), n);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_comes_while_the_input_ends_is_not_lost() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let mut items = 0..3;
+    let input = stream::poll_fn(move |_task| {
+        let item = items.next();
+        while item.is_none() && metrics.num_alive_tasks() > 0 {
+            std::thread::yield_now(); // the first poll returns when all have ended
+        }
+        Poll::Ready(item)
+    });
+    let work = async |_ctx, n: u32| Ok::<_, BoxError>(n);
+    let all = soon(map_stream(&never_done(), input, 8, work).try_collect::<Vec<_>>()).await;
+    assert_eq!(all.expect("none fails"), [0, 1, 2]);
 }
 
 #[tokio::test]
