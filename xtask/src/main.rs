@@ -118,7 +118,7 @@ fn cross() -> Outcome {
 }
 
 /// What is published.
-const CRATES: [&str; 3] = ["purview", "purview-tokio", "purview-signal"];
+const CRATES: [&str; 4] = ["purview", "purview-tokio", "purview-signal", "purview-crossbeam"];
 
 /// The tests that soak, by package.
 const SOAKED: [(&str, &str); 4] =
