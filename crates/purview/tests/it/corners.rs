@@ -266,6 +266,50 @@ fn what_a_task_holds_that_never_begins_goes_before_its_group_is_over() {
     assert_eq!(Arc::strong_count(&room), 1);
 }
 
+#[test]
+fn a_group_may_be_dropped_shut_down_and_even_joined_by_one_of_its_own_tasks() {
+    watched(|| {
+        for way in ["drop", "shutdown", "join"] {
+            let clock = ManualClock::new();
+            let (above, ends) = clock.root().with_cancel();
+            let mut builder = TaskGroup::<io::Error, Threads>::builder(&above);
+            if way == "join" {
+                builder = builder.grace(Duration::from_secs(1)); // or it would wait for itself for ever
+            }
+            let (group, token) = (builder.build(), Arc::new(()));
+            let watch = group.watch();
+            let handed = Arc::new(Mutex::new(None));
+            let (held, hand) = (Arc::clone(&token), Arc::clone(&handed));
+            group.spawn(async move |_ctx| {
+                let _held = held;
+                let group: TaskGroup<io::Error, Threads> = poll_fn(|task| {
+                    task.waker().wake_by_ref();
+                    hand.lock().expect("no panic").take().map_or(Poll::Pending, Poll::Ready)
+                })
+                .await;
+                match way {
+                    "drop" => drop(group),
+                    "shutdown" => drop(group.shutdown("enough", Duration::ZERO).await),
+                    _ => drop(group.join().await),
+                }
+                pending().await
+            });
+            *handed.lock().expect("no panic") = Some(group);
+            if way == "join" {
+                while handed.lock().expect("no panic").is_some() {
+                    std::thread::yield_now();
+                }
+                ends.cancel();
+                clock.advance(Duration::from_secs(1));
+            }
+            while !watch.is_over() {
+                std::thread::yield_now();
+            }
+            assert_eq!(Arc::strong_count(&token), 1, "{way}");
+        }
+    });
+}
+
 // ── what is told ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
