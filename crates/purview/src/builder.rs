@@ -135,6 +135,21 @@ impl<'a> Derive<'a> {
         self
     }
 
+    /// Tells another place as the one where it is derived: for a library that derives for its caller.
+    ///
+    /// ```
+    /// use purview::Context;
+    /// use std::panic::Location;
+    ///
+    /// let place = Location::caller(); // of a layer, say, of which each request's context is told to come
+    /// let (ctx, _guard) = Context::background().derive().location(place).build();
+    /// assert_eq!(ctx.location(), place);
+    /// ```
+    pub fn location(mut self, location: &'static Location<'static>) -> Self {
+        self.plan.place = location;
+        self
+    }
+
     /// Derives the child.
     ///
     /// ```

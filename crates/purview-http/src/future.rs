@@ -1,0 +1,90 @@
+//! The response's future.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use purview::{Context, Done};
+
+use crate::answer::Answer;
+use crate::body::ResponseBody;
+use crate::request::Running;
+
+pin_project! {
+    /// The future of a [`ContextService`](crate::ContextService)'s response.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the handler, and ends the request's context: the client has gone.
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum State<F> {
+        Refused { answer: Option<Answer> },
+        // In the order in which they are dropped: the handler goes before its context's end is told.
+        Running { #[pin] handler: Option<F>, #[pin] done: Done<'static>, running: Option<Running> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn refused(answer: Answer) -> Self {
+        ResponseFuture { state: State::Refused { answer: Some(answer) } }
+    }
+
+    pub(crate) fn new(handler: F, ctx: Context, running: Running) -> Self {
+        let (handler, done, running) = (Some(handler), ctx.into_done(), Some(running));
+        ResponseFuture { state: State::Running { handler, done, running } }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body<Data = Bytes>,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            Projected::Refused { answer } => match answer.take() {
+                Some(answer) => Poll::Ready(Ok(answer.into_response())),
+                None => Poll::Pending,
+            },
+            Projected::Running { mut handler, done, running } => {
+                let Some(handling) = handler.as_mut().as_pin_mut() else { return Poll::Pending };
+                // First, so that an answer that is there is not thrown away.
+                if let Poll::Ready(result) = handling.poll(task) {
+                    handler.set(None);
+                    let Some(mut running) = running.take() else { return Poll::Pending };
+                    return Poll::Ready(match result {
+                        Ok(response) => Ok(response.map(|body| ResponseBody::new(body, running))),
+                        Err(err) => {
+                            running.finish();
+                            Err(err)
+                        }
+                    });
+                }
+                let ended = ready!(done.poll(task));
+                handler.set(None);
+                let Some(mut running) = running.take() else { return Poll::Pending };
+                running.finish();
+                Poll::Ready(Ok(Answer::of_end(&ended, running.form).into_response()))
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

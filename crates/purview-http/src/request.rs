@@ -1,0 +1,53 @@
+//! A request on its way: from the call of the service to the last byte of the answer.
+
+use std::sync::Arc;
+
+use purview::{CancelGuard, Context};
+
+use crate::answer::Form;
+use crate::layer::Config;
+
+/// The duty to end a request's context, with the cause that fits. It is handed from the response's future to its body; wherever it
+/// is dropped before the end, the client has gone.
+pub(crate) struct Running {
+    guard: CancelGuard,
+    config: Arc<Config>,
+    pub(crate) form: Form,
+    /// The answer has no body to be read, whatever the handler gives.
+    pub(crate) is_head: bool,
+    is_over: bool,
+}
+
+impl Running {
+    pub(crate) fn new(
+        guard: CancelGuard,
+        config: Arc<Config>,
+        form: Form,
+        is_head: bool,
+    ) -> Running {
+        Running { guard, config, form, is_head, is_over: false }
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        self.guard.context()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The whole answer has been handed over.
+    pub(crate) fn finish(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.guard.cancel_with(self.config.causes().finished.clone());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.guard.cancel_with(self.config.causes().client_gone.clone());
+        }
+    }
+}
