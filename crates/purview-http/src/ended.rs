@@ -12,8 +12,9 @@ use std::fmt;
 ///     match RequestEnded::of(err) {
 ///         Some(RequestEnded::ClientGone) => "nobody waits for the answer",
 ///         Some(RequestEnded::TimedOut) => "too late",
+///         Some(RequestEnded::ServerShutdown) => "it had its grace",
 ///         Some(RequestEnded::Finished) => "work that was left behind",
-///         None => "somebody else: a shutdown, say",
+///         Some(_) | None => "somebody else",
 ///     }
 /// }
 /// # let (ctx, guard) = Context::background().with_cancel();

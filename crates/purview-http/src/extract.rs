@@ -51,6 +51,7 @@ impl<B> RequestExt for Request<B> {
 /// ```
 #[cfg(feature = "axum")]
 #[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "extractors are taken apart")]
 pub struct Ctx(pub Context);
 
 #[cfg(feature = "axum")]

@@ -27,7 +27,7 @@ use crate::request::Running;
 ///
 /// - The deadline is the earlier of the server's [limit](Self::limit) and what the client asks for in the
 ///   [headers that are believed](Self::believe), less the [reserve](Self::reserve). When it passes, the handler is dropped, and the
-///   answer is 504; of an answer that has begun, the body breaks off with an error.
+///   answer is 504, unless the handler has an answer by then; of an answer that has begun, the body breaks off with an error.
 /// - When the client goes away, the handler or the body is dropped, and the context ends with that as the cause; so do all tasks
 ///   and threads that were given it.
 /// - When the server's own context ends, requests are answered with 503.
@@ -49,8 +49,9 @@ use crate::request::Running;
 ///     )
 ///     .service(service_fn(async |request: http::Request<()>| {
 ///         let ctx = request.context().expect("the layer is there");
-///         ctx.sleep(Duration::from_secs(3600)).await?;
-///         Ok::<_, purview::Error>(http::Response::new(String::new()))
+///         assert!(ctx.remaining() <= Some(Duration::from_millis(10)));
+///         std::future::pending::<()>().await;
+///         Ok::<_, std::io::Error>(http::Response::new(String::new()))
 ///     }));
 /// let request = http::Request::get("/").header("x-request-timeout", "10ms").body(())?;
 /// assert_eq!(service.oneshot(request).await?.status(), 504);

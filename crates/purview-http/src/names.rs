@@ -9,14 +9,11 @@ use http::Method;
 const MOST: usize = 1_000;
 
 /// By route, and there by method.
-static NAMES: LazyLock<RwLock<HashMap<String, Vec<(Method, &'static str)>>>> =
-    LazyLock::new(RwLock::default);
+type Names = HashMap<String, Vec<(Method, &'static str)>>;
 
-fn known(
-    names: &HashMap<String, Vec<(Method, &'static str)>>,
-    method: &Method,
-    route: &str,
-) -> Option<&'static str> {
+static NAMES: LazyLock<RwLock<Names>> = LazyLock::new(RwLock::default);
+
+fn known(names: &Names, method: &Method, route: &str) -> Option<&'static str> {
     let of_route = names.get(route)?;
     of_route.iter().find(|(its, _)| its == method).map(|(_, name)| *name)
 }

@@ -1,1 +1,7 @@
+//! The layer, the extractor and the codec, without a network: services are called, futures and bodies are polled.
 
+mod deadlines;
+mod detaching;
+mod extracting;
+mod requests;
+mod support;
