@@ -20,6 +20,7 @@ use crate::deadline::DeadlineHeaders;
 use crate::ended::RequestEnded;
 use crate::future::ResponseFuture;
 use crate::names::intern;
+use crate::propagation::Propagation;
 use crate::request::Running;
 
 /// Gives each request a context below the server's: with a deadline, a name, and an end whose cause says what happened. The
@@ -72,6 +73,7 @@ pub(crate) struct Config {
     limit: Option<Duration>,
     reserve: Duration,
     believed: DeadlineHeaders,
+    propagation: Propagation,
     name: Option<fn(&Parts) -> Option<&str>>,
     style: Style,
     causes: Causes,
@@ -95,6 +97,7 @@ impl ContextLayer {
             limit: None,
             reserve: Duration::ZERO,
             believed: DeadlineHeaders::default(),
+            propagation: Propagation::new(),
             name: None,
             style: Style::default(),
             causes: Causes {
@@ -124,6 +127,11 @@ impl ContextLayer {
     /// Believes what these headers say. Without this, no header is: at the edge, anybody can write anything into them.
     pub fn believe(self, headers: DeadlineHeaders) -> ContextLayer {
         self.with(|config| config.believed = headers)
+    }
+
+    /// Gives contexts the values that travel. Without this, none do.
+    pub fn propagate(self, propagation: Propagation) -> ContextLayer {
+        self.with(|config| config.propagation = propagation)
     }
 
     /// Names contexts after the route, which `route` finds: in axum, `MatchedPath`. The name is the method and that:
@@ -212,6 +220,9 @@ impl Config {
         let route = self.name.and_then(|route| route(parts));
         if let Some(name) = route.and_then(|route| intern(&parts.method, route)) {
             context = context.name(name);
+        }
+        if !self.propagation.is_none() {
+            context = self.propagation.extract(&parts.headers, context);
         }
         context.build()
     }

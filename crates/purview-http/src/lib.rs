@@ -28,6 +28,7 @@
 //! | know why it ended | [`RequestEnded`] |
 //! | let handlers come to an end when nobody waits | [`DetachLayer`] |
 //! | read and write deadlines in headers | [`deadline`] |
+//! | have values travel | [`propagation`] |
 #![cfg_attr(not(feature = "axum"), allow(rustdoc::broken_intra_doc_links))]
 
 mod answer;
@@ -39,6 +40,7 @@ mod extract;
 mod future;
 mod layer;
 mod names;
+pub mod propagation;
 mod request;
 
 pub use answer::Style;

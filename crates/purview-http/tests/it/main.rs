@@ -5,3 +5,4 @@ mod detaching;
 mod extracting;
 mod requests;
 mod support;
+mod traveling;

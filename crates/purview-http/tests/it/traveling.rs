@@ -1,0 +1,146 @@
+//! Values that travel: baggage and traces.
+
+use http::{HeaderMap, HeaderValue};
+use purview::{Context, Key};
+use purview_http::propagation::{BAGGAGE, Baggage, Propagation, TRACE_CONTEXT, TraceContext};
+
+static TENANT: Key<u64> = Key::new("tenant");
+static NAME: Key<String> = Key::new("name");
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in list {
+        headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+    }
+    headers
+}
+
+fn received(propagation: &Propagation, headers: &HeaderMap) -> Context {
+    let (ctx, guard) = propagation.extract(headers, Context::background().derive()).build();
+    let _ = guard.disarm();
+    ctx
+}
+
+fn sent(propagation: &Propagation, ctx: &Context) -> Vec<(String, String)> {
+    let mut headers = HeaderMap::new();
+    propagation.inject(ctx, &mut headers);
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+#[test]
+fn nothing_travels_that_was_not_asked_for() {
+    let headers = headers(&[("baggage", "tenant=7"), ("traceparent", PARENT)]);
+    let none = Propagation::new();
+    let ctx = received(&none, &headers);
+    assert!(ctx.value(&TENANT).is_none() && ctx.value(&BAGGAGE).is_none());
+    assert!(ctx.value(&TRACE_CONTEXT).is_none());
+    let all = Propagation::new().trace().baggage().carry("tenant", &TENANT);
+    let ctx = received(&all, &headers);
+    assert_eq!(sent(&none, &ctx), []);
+    assert_eq!(
+        sent(&Propagation::new().carry("tenant", &TENANT), &ctx),
+        [("baggage".to_string(), "tenant=7".to_string())]
+    );
+}
+
+#[test]
+fn members_that_nobody_here_knows_are_passed_on_unharmed() {
+    let propagation = Propagation::new().baggage().carry("tenant", &TENANT);
+    let headers = headers(&[
+        ("baggage", "a=1;ttl=5;private , tenant=7,b=%20%C3%A9%zz"),
+        ("baggage", "\tc = x=y ,,nonsense, =1,bad name=2,d=\"quoted\",e="),
+    ]);
+    let ctx = received(&propagation, &headers);
+    assert_eq!(ctx.value(&TENANT), Some(&7));
+    let baggage = ctx.value(&BAGGAGE).expect("it has members");
+    assert_eq!(baggage.to_string(), "a=1;ttl=5;private,b=%20%C3%A9%zz,c=x=y,e=");
+    assert_eq!(baggage.get("b").as_deref(), Some(" é%zz"));
+    assert_eq!(baggage.get("a").as_deref(), Some("1"));
+    assert_eq!(baggage.get("e").as_deref(), Some(""));
+    assert_eq!(baggage.get("f"), None);
+    let (_, value) = &sent(&propagation, &ctx)[0];
+    assert_eq!(value, "a=1;ttl=5;private,b=%20%C3%A9%zz,c=x=y,e=,tenant=7");
+}
+
+#[test]
+fn a_value_comes_back_as_it_went_whatever_is_in_it() {
+    let propagation = Propagation::new().carry("name", &NAME);
+    for name in ["", "Amélie", "a,b;c=d\"e\\f%20g h", "日本\u{0}\n\u{7f}", "100%", "%41"] {
+        let ctx = Context::background().with_value(&NAME, name.to_string());
+        let mut headers = HeaderMap::new();
+        propagation.inject(&ctx, &mut headers);
+        let ctx = received(&propagation, &headers);
+        assert_eq!(ctx.value(&NAME).map(String::as_str), Some(name));
+    }
+}
+
+#[test]
+fn a_member_that_is_not_a_value_of_its_key_is_passed_on_like_others() {
+    let propagation = Propagation::new().baggage().carry("tenant", &TENANT);
+    let ctx = received(&propagation, &headers(&[("baggage", "tenant=seven")]));
+    assert!(ctx.value(&TENANT).is_none());
+    assert_eq!(sent(&propagation, &ctx), [("baggage".to_string(), "tenant=seven".to_string())]);
+    let ctx = ctx.with_value(&TENANT, 7);
+    assert_eq!(sent(&propagation, &ctx), [("baggage".to_string(), "tenant=7".to_string())]);
+}
+
+#[test]
+fn the_limits_are_kept_and_what_came_from_others_comes_first() {
+    let many: Vec<String> = (0..100).map(|n| format!("k{n}={n}")).collect();
+    let baggage = Baggage::read(&headers(&[("baggage", &many.join(","))]));
+    assert_eq!((baggage.len(), baggage.get("k63").as_deref()), (64, Some("63")));
+
+    let long = format!("a={},b=2", "x".repeat(8192 - 2));
+    let baggage = Baggage::read(&headers(&[("baggage", &long)]));
+    assert_eq!((baggage.len(), baggage.to_string().len()), (1, 8192));
+    let baggage = Baggage::read(&headers(&[("baggage", &format!("a={}", "x".repeat(8191)))]));
+    assert!(baggage.is_empty());
+
+    let propagation = Propagation::new().baggage().carry("tenant", &TENANT);
+    let ctx = received(&propagation, &headers(&[("baggage", &many.join(","))]));
+    let ctx = ctx.with_value(&TENANT, 7);
+    assert_eq!(sent(&propagation, &ctx)[0].1, many[..64].join(","));
+}
+
+#[test]
+fn a_trace_is_passed_on_as_it_came_and_what_is_none_is_not() {
+    let propagation = Propagation::new().trace();
+    let ctx = received(
+        &propagation,
+        &headers(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]),
+    );
+    let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+    assert_eq!(
+        sent(&propagation, &ctx),
+        [pair("traceparent", PARENT), pair("tracestate", "a=1"), pair("tracestate", "b=2")]
+    );
+    assert_eq!(
+        ctx.value(&TRACE_CONTEXT).map(TraceContext::trace_id),
+        Some("0af7651916cd43dd8448eb211c80319c")
+    );
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    for (parent, is_one) in [
+        (format!("01-{id}-b7ad6b7169203331-01"), true),
+        (format!("01-{id}-b7ad6b7169203331-01-more"), true),
+        (format!("01-{id}-b7ad6b7169203331-01more"), false),
+        (format!("00-{id}-b7ad6b7169203331-01-more"), false),
+        (format!("ff-{id}-b7ad6b7169203331-01"), false),
+        (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), false),
+        (format!("00-{id}-0000000000000000-01"), false),
+        (format!("00-{}-b7ad6b7169203331-01", id.to_uppercase()), false),
+        (format!("00_{id}_b7ad6b7169203331_01"), false),
+        (format!("00-{id}-b7ad6b7169203331-0"), false),
+        (String::new(), false),
+        ("é".repeat(55), false),
+    ] {
+        let trace = TraceContext::read(&headers(&[("traceparent", &parent)]));
+        assert_eq!(trace.is_some(), is_one, "{parent}");
+    }
+    assert!(
+        TraceContext::read(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)])).is_none()
+    );
+    assert!(TraceContext::read(&headers(&[("tracestate", "a=1")])).is_none());
+}
