@@ -26,8 +26,8 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum Kind<B> {
-        // In the order in which they are dropped: the body goes before its context's end is told.
-        Served { #[pin] body: Watched<B>, #[pin] done: Done<'static>, running: Option<Running> },
+        // In the order in which they are dropped: as in the response's future.
+        Served { running: Option<Running>, #[pin] body: Watched<B>, #[pin] done: Done<'static> },
         Passed { #[pin] body: B },
         Text { text: Option<Bytes> },
     }

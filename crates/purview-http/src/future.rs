@@ -30,8 +30,9 @@ pin_project! {
     #[project = Projected]
     enum State<F> {
         Refused { answer: Option<Answer> },
-        // In the order in which they are dropped: the handler goes before its context's end is told.
-        Running { #[pin] handler: Option<F>, #[pin] done: Done<'static>, running: Option<Running> },
+        // In the order in which they are dropped: the client's going is told first, so that it is the cause that the handler's own
+        // contexts end with, and not a guard of the handler's.
+        Running { running: Option<Running>, #[pin] handler: Option<F>, #[pin] done: Done<'static> },
     }
 }
 

@@ -184,6 +184,25 @@ fn a_client_that_goes_before_or_in_the_middle_of_the_answer_is_the_cause() {
 }
 
 #[test]
+fn the_handlers_own_contexts_end_because_the_client_went_and_not_because_a_guard_was_dropped() {
+    let Server { root, stop: _stop, .. } = server();
+    let inner = Seen::default();
+    let put = inner.clone();
+    let mut service = ContextLayer::new(&root).layer(service_fn(move |request: Request<()>| {
+        let put = put.clone();
+        async move {
+            let (ctx, _guard) = request.context().expect("the layer is there").with_cancel();
+            put.put(&ctx);
+            pending::<Result<Response<Full<Bytes>>, BoxError>>().await
+        }
+    }));
+    let mut answer = Box::pin(service.call(get(&[])));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    drop(answer);
+    assert_eq!(ended(&inner), Some(RequestEnded::ClientGone));
+}
+
+#[test]
 fn an_answer_that_was_handed_over_is_the_cause_too() {
     let Server { root, stop: _stop, .. } = server();
     let layer = ContextLayer::new(&root);
