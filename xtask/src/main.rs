@@ -118,7 +118,8 @@ fn cross() -> Outcome {
 }
 
 /// What is published.
-const CRATES: [&str; 4] = ["purview", "purview-tokio", "purview-signal", "purview-crossbeam"];
+const CRATES: [&str; 5] =
+    ["purview", "purview-tokio", "purview-signal", "purview-crossbeam", "purview-http"];
 
 /// The tests that soak, by package.
 const SOAKED: [(&str, &str); 4] =
@@ -134,6 +135,7 @@ fn soak(rounds: u32) -> Outcome {
                 "test",
                 "--package",
                 package,
+                "--all-features",
                 "--test",
                 test,
                 "--quiet",
