@@ -1,9 +1,9 @@
 //! One request on its way: its context, the duty to cancel it, and its entry in the books.
 //!
-//! The scope lives in the handler's future. When the client hangs up, hyper drops that future and
-//! the scope with it: the guard cancels the context, and whatever runs under it, on whichever
-//! thread, stops. Nobody has to remember to; there is no other path out of a handler than
-//! [`Scope::answer`] or that drop.
+//! The scope lives in the handler's future. When the client hangs up, the layer ends the request's
+//! context, with that as the cause, and whatever runs below it, on whichever thread, stops; then the
+//! future is dropped, and the scope with it. Nobody has to remember to; there is no other path out of a
+//! handler than [`Scope::answer`] or that drop.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,16 +37,18 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Begins a request. The caller's line becomes the deadline's origin.
+    /// Begins a request, whose context is `request`. The caller's line becomes the deadline's origin.
     #[track_caller]
-    pub(crate) fn begin(app: &App, name: &'static str, timeout: Duration) -> Self {
+    pub(crate) fn begin(
+        app: &App,
+        request: &Context,
+        name: &'static str,
+        timeout: Duration,
+    ) -> Self {
         let stats = Arc::clone(&app.stats);
         let id = stats.request_began(name);
         let hold = app.phases.drain.hold(format!("request {id} /{name}"));
-        let (ctx, guard) = app
-            .phases
-            .cancel
-            .context()
+        let (ctx, guard) = request
             .derive()
             .name(name)
             .value(&REQUEST_ID, id)

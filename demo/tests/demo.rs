@@ -196,6 +196,28 @@ fn a_search_whose_time_is_up_gives_what_it_has_and_says_what_is_missing_and_why(
 }
 
 #[test]
+fn a_client_says_in_a_header_how_long_it_waits() {
+    let service = Service::start(&["--rows", "120000"]);
+    let get = |path: &str, header: &str| {
+        let mut stream = TcpStream::connect(&service.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n{header}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("it reads");
+        read_answer(stream)
+    };
+    let (status, body) = get("/report?timeout_ms=60000", "x-request-timeout: 0.05");
+    assert!(status == 504 && body.contains("the request's time was up"), "{body}");
+    assert!(body.contains("GET /report") && body.contains("demo/src/server.rs:"), "{body}");
+    let (status, body) = get("/report?timeout_ms=20", "grpc-timeout: 60S");
+    assert!(status == 504 && body.contains("timeout_ms=20"), "{body}");
+    let (status, body) = get("/report", "x-request-timeout: soon");
+    assert!(status == 400 && body.contains("x-request-timeout: not a time"), "{body}");
+    let (_, stats) = service.json("/stats");
+    assert_eq!(stats["requests"]["timed_out"], 2);
+}
+
+#[test]
 fn a_report_whose_time_is_up_is_504_with_the_errors_origin() {
     let service = Service::start(&["--rows", "120000"]);
     let (status, answer) = service.json("/report?timeout_ms=20");

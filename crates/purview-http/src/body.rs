@@ -42,7 +42,7 @@ pin_project! {
 
 impl<B: Body> ResponseBody<B> {
     pub(crate) fn new(body: B, mut running: Running) -> Self {
-        let done = running.context().clone().into_done();
+        let done = running.dropped().clone().into_done();
         // Nobody asks such a body for anything.
         if running.is_head || body.is_end_stream() {
             running.finish();

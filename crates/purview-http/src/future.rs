@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
-use purview::{Context, Done};
+use purview::Done;
 
 use crate::answer::Answer;
 use crate::body::ResponseBody;
@@ -41,8 +41,9 @@ impl<F> ResponseFuture<F> {
         ResponseFuture { state: State::Refused { answer: Some(answer) } }
     }
 
-    pub(crate) fn new(handler: F, ctx: Context, running: Running) -> Self {
-        let (handler, done, running) = (Some(handler), ctx.into_done(), Some(running));
+    pub(crate) fn new(handler: F, running: Running) -> Self {
+        let done = running.dropped().clone().into_done();
+        let (handler, running) = (Some(handler), Some(running));
         ResponseFuture { state: State::Running { handler, done, running } }
     }
 }

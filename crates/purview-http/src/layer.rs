@@ -72,6 +72,7 @@ pub(crate) struct Config {
     location: &'static Location<'static>,
     limit: Option<Duration>,
     reserve: Duration,
+    grace: Duration,
     believed: DeadlineHeaders,
     propagation: Propagation,
     name: Option<fn(&Parts) -> Option<&str>>,
@@ -96,6 +97,7 @@ impl ContextLayer {
             location: Location::caller(),
             limit: None,
             reserve: Duration::ZERO,
+            grace: Duration::ZERO,
             believed: DeadlineHeaders::default(),
             propagation: Propagation::new(),
             name: None,
@@ -122,6 +124,12 @@ impl ContextLayer {
     /// Keeps so much of the time that a client gives for the way back, so that the 504 comes before it has stopped waiting.
     pub fn reserve(self, reserve: Duration) -> ContextLayer {
         self.with(|config| config.reserve = reserve)
+    }
+
+    /// Gives a handler, or a stream, so long after the end of its context for an answer of its own, or for what it still has to say;
+    /// then it is dropped. Without it, it is dropped at once. The [reserve](Self::reserve) should be no less.
+    pub fn grace(self, grace: Duration) -> ContextLayer {
+        self.with(|config| config.grace = grace)
     }
 
     /// Believes what these headers say. Without this, no header is: at the edge, anybody can write anything into them.
@@ -200,9 +208,17 @@ where
         };
         let (ctx, guard) = config.derive(&parts, left);
         parts.extensions.insert(ctx.clone());
-        let running = Running::new(guard, Arc::clone(config), form, parts.method == Method::HEAD);
+        let dropped = if config.grace.is_zero() {
+            ctx
+        } else {
+            let (late, guard) = ctx.with_grace(config.grace);
+            let _ = guard.disarm();
+            late
+        };
+        let is_head = parts.method == Method::HEAD;
+        let running = Running::new(guard, dropped, Arc::clone(config), form, is_head);
         let inner = self.inner.call(Request::from_parts(parts, body));
-        ResponseFuture::new(inner, ctx, running)
+        ResponseFuture::new(inner, running)
     }
 }
 

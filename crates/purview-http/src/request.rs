@@ -11,6 +11,8 @@ use crate::layer::Config;
 /// is dropped before the end, the client has gone.
 pub(crate) struct Running {
     guard: CancelGuard,
+    /// Ends when the handler, or the body, is to be dropped: with the request's context, or a grace later.
+    dropped: Context,
     config: Arc<Config>,
     pub(crate) form: Form,
     /// The answer has no body to be read, whatever the handler gives.
@@ -21,15 +23,16 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn new(
         guard: CancelGuard,
+        dropped: Context,
         config: Arc<Config>,
         form: Form,
         is_head: bool,
     ) -> Running {
-        Running { guard, config, form, is_head, is_over: false }
+        Running { guard, dropped, config, form, is_head, is_over: false }
     }
 
-    pub(crate) fn context(&self) -> &Context {
-        self.guard.context()
+    pub(crate) fn dropped(&self) -> &Context {
+        &self.dropped
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -158,6 +158,37 @@ fn an_answer_that_is_there_is_not_thrown_away_because_the_time_is_up() {
     assert_eq!(now(answer).expect("an answer").status(), StatusCode::OK);
 }
 
+#[test]
+fn a_handler_may_be_given_a_grace_for_an_answer_of_its_own() {
+    let Server { clock, root, stop: _stop } = server();
+    let layer = ContextLayer::new(&root).limit(SECOND).grace(SECOND);
+    for says_something in [true, false] {
+        let seen = Seen::default();
+        let ctx = seen.clone();
+        let mut answer = call(&layer, get(&[]), &seen, move || {
+            let ctx = ctx.ctx();
+            async move {
+                ctx.done().await;
+                if !says_something {
+                    pending::<()>().await;
+                }
+                full("what there was in time")
+            }
+        });
+        assert!(poll_once(answer.as_mut()).is_pending());
+        clock.advance(SECOND);
+        assert_eq!(ended(&seen), Some(RequestEnded::TimedOut));
+        if says_something {
+            assert_eq!(now(answer).expect("an answer").status(), StatusCode::OK);
+        } else {
+            assert!(poll_once(answer.as_mut()).is_pending());
+            clock.advance(SECOND);
+            let response = now(answer).expect("an answer");
+            assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+        }
+    }
+}
+
 // ── the client ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
