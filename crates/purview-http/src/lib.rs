@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+pub mod client;
 pub mod deadline;
 mod detach;
 mod ended;

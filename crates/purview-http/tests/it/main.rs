@@ -1,5 +1,6 @@
 //! The layer, the extractor and the codec, without a network: services are called, futures and bodies are polled.
 
+mod clients;
 mod deadlines;
 mod detaching;
 mod extracting;

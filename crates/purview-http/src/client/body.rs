@@ -1,0 +1,64 @@
+//! The answer's body, while it is read.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context as Task, Poll, ready};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use purview::{Context, Done};
+
+use crate::BoxError;
+
+pin_project! {
+    /// An answer's body under its request's context: when that ends, reading ends with its [`Error`](purview::Error).
+    pub struct ResponseBody<B> {
+        #[pin]
+        body: Option<B>,
+        #[pin]
+        done: Done<'static>,
+    }
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) fn new(body: B, ctx: Context) -> Self {
+        ResponseBody { body: Some(body), done: ctx.into_done() }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let mut this = self.project();
+        let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = body.poll_frame(task) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let ended = ready!(this.done.poll(task));
+        this.body.set(None); // the connection is not kept for the rest of it
+        Poll::Ready(Some(Err(ended.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
+    }
+}

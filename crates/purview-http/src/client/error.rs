@@ -1,0 +1,98 @@
+//! What can go wrong with a request, besides what its service says.
+
+use std::fmt;
+
+use crate::BoxError;
+
+/// Why there is no answer.
+///
+/// Where a context's end is the reason, [`purview::Error::find`] finds it, here and in the errors of bodies.
+///
+/// ```
+/// use http::{Request, Response};
+/// use purview::Context;
+/// use purview_http::client::{ContextLayer, ErrorKind, WithContext};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let (ctx, guard) = Context::background().with_cancel();
+/// guard.cancel_with("no longer needed");
+/// let client = ContextLayer::new().layer(service_fn(async |_request: Request<()>| {
+///     Ok::<_, std::io::Error>(Response::new(())) // not called
+/// }));
+/// let err = client.oneshot(Request::new(()).with_context(&ctx)).await.unwrap_err();
+/// assert_eq!(err.kind(), ErrorKind::Ended);
+/// assert!(purview::Error::find(&err).unwrap().is_canceled());
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    ended: Option<purview::Error>,
+    service: Option<BoxError>,
+}
+
+/// What sort of reason it is. Told by [`Error::kind`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request's context has ended.
+    Ended,
+    /// There was no time left to send it.
+    NoTime,
+    /// The request was given no context.
+    NoContext,
+    /// The service says so.
+    Service,
+}
+
+impl Error {
+    pub(super) fn new(kind: ErrorKind, ended: Option<purview::Error>) -> Self {
+        Error { kind, ended, service: None }
+    }
+
+    pub(super) fn service(err: impl Into<BoxError>) -> Self {
+        Error { kind: ErrorKind::Service, ended: None, service: Some(err.into()) }
+    }
+
+    /// What sort of reason it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The end of the request's context.
+    #[must_use]
+    pub fn ended(&self) -> Option<&purview::Error> {
+        self.ended.as_ref()
+    }
+
+    /// What the service says.
+    #[must_use]
+    pub fn into_service(self) -> Option<BoxError> {
+        self.service
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.ended, &self.service) {
+            (Some(ended), _) => write!(f, "the request has ended: {ended}"),
+            (None, Some(err)) => fmt::Display::fmt(err, f),
+            (None, None) if self.kind == ErrorKind::NoTime => {
+                f.write_str("no time is left to send the request")
+            }
+            (None, None) => f.write_str("the request was given no context"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match (&self.ended, &self.service) {
+            (Some(ended), _) => Some(ended),
+            (None, Some(err)) => err.source(), // what it says is said above
+            (None, None) => None,
+        }
+    }
+}
