@@ -1,8 +1,10 @@
-//! The command line: four flags, read by hand, with a clear sentence for whatever is wrong.
+//! The command line: five flags, read by hand, with a clear sentence for whatever is wrong.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use axum::http::Uri;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -15,6 +17,7 @@ Usage: cargo run --release -p purview-demo [-- FLAGS]
                  (default demo/data/notes.db, or in the system's folder for temporary
                  files when there is no folder named demo here)
   --rows N       how many notes to make if the file is new (default 120000)
+  --upstream URL another instance, which /trace asks in its turn: http://127.0.0.1:7879
   --grace-ms N   how long requests may go on after Ctrl-C (default 3000)
   --help         this text
 
@@ -23,6 +26,7 @@ It serves on that port
   /search?q=storm&timeout_ms=1000     full-text search; slow=1 asks for an order that takes
                                       SQLite seconds: every match compared with every other
   /report?timeout_ms=30000            a slow report
+  /trace?timeout_ms=1000              the time that is left, here and at the upstream
   /stats                              its own counters
 
 Ctrl-C or SIGTERM stops it; a second one stops it at once.";
@@ -52,13 +56,20 @@ pub(crate) struct Args {
     pub(crate) rows: u32,
     /// How long requests may go on after the first signal.
     pub(crate) grace: Duration,
+    /// The instance behind this one.
+    pub(crate) upstream: Option<Uri>,
 }
 
 impl Command {
     /// Reads the arguments that follow the program's name. The error is a sentence.
     pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let mut args =
-            Args { port: 7878, data: default_data(), rows: 120_000, grace: Duration::from_secs(3) };
+        let mut args = Args {
+            port: 7878,
+            data: default_data(),
+            rows: 120_000,
+            grace: Duration::from_secs(3),
+            upstream: None,
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let flag = word.to_string_lossy();
@@ -70,10 +81,11 @@ impl Command {
                 "--data" => {
                     args.data = words.next().ok_or("--data needs a path after it")?.into();
                 }
+                "--upstream" => args.upstream = Some(url(words.next())?),
                 "--help" | "-h" => return Ok(Self::Help),
                 _ => {
                     return Err(format!(
-                        "unknown argument {flag}: there are --port, --data, --rows, --grace-ms and --help"
+                        "unknown argument {flag}: there are --port, --data, --rows, --upstream, --grace-ms and --help"
                     ));
                 }
             }
@@ -86,6 +98,18 @@ impl Command {
         }
         Ok(Self::Serve(args))
     }
+}
+
+/// Where an instance is: a scheme and an address.
+fn url(word: Option<OsString>) -> Result<Uri, String> {
+    let word = word.ok_or("--upstream needs a URL after it, as http://127.0.0.1:7879")?;
+    let word = word.to_string_lossy();
+    let uri: Option<Uri> = word.parse().ok();
+    let is_whole = |uri: &Uri| {
+        uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.path() == "/"
+    };
+    uri.filter(is_whole)
+        .ok_or_else(|| format!("--upstream {word}: a URL, please, as http://127.0.0.1:7879"))
 }
 
 fn number(flag: &str, word: Option<OsString>, most: u64) -> Result<u64, String> {
@@ -139,6 +163,10 @@ mod tests {
             ("--rows 99", "too few"),
             ("--data", "needs a path"),
             ("--data ..", "does not name a file"),
+            ("--upstream", "needs a URL"),
+            ("--upstream 127.0.0.1:7879", "a URL, please"),
+            ("--upstream https://127.0.0.1:7879", "a URL, please"),
+            ("--upstream http://127.0.0.1:7879/trace", "a URL, please"),
         ] {
             let refused = parse(line).unwrap_err();
             assert!(refused.contains(says), "{line}: {refused}");

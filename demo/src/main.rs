@@ -5,6 +5,7 @@
 //! background ─ signal ─ stop accepting ─┬─ background ─ refresh          (refresher.rs)
 //!                                       └─ drain ─ cancel ─┬─ search ─ shards  (search.rs)
 //!                                                          ├─ report           (report.rs)
+//!                                                          ├─ trace            (trace.rs)
 //!                                                          └─ close ─ http     (server.rs)
 //! ```
 //!
@@ -26,6 +27,7 @@ mod server;
 mod shutdown;
 mod stats;
 mod store;
+mod trace;
 mod words;
 
 use std::io::{self, ErrorKind, Write};
@@ -44,6 +46,7 @@ use crate::server::App;
 use crate::shutdown::{Phases, WayDown};
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::trace::Upstream;
 
 fn main() -> ExitCode {
     let args = match Command::parse(std::env::args_os().skip(1)) {
@@ -98,7 +101,8 @@ async fn serve(args: Args) -> Result<u8, String> {
     let stats = Arc::new(Stats::default());
     let store = Store::new(args.data, Arc::clone(&stats));
     refresh(phases, &store, &stats);
-    let app = App { phases: phases.clone(), store, stats: Arc::clone(&stats) };
+    let upstream = args.upstream.map(Upstream::new);
+    let app = App { phases: phases.clone(), store, upstream, stats: Arc::clone(&stats) };
     listen(&way_down, listener, app);
 
     say(&format!(

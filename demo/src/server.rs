@@ -20,6 +20,7 @@ use crate::search::Search;
 use crate::shutdown::Phases;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::trace::{Trace, Upstream, propagation};
 
 /// What handlers share.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct App {
     pub(crate) phases: Phases,
     /// The notes.
     pub(crate) store: Store,
+    /// The instance behind this one.
+    pub(crate) upstream: Option<Upstream>,
     /// The books.
     pub(crate) stats: Arc<Stats>,
 }
@@ -49,12 +52,14 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .limit(LIMIT)
         .grace(LAST_WORDS)
         .reserve(RESERVE)
+        .propagate(propagation())
         .believe(DeadlineHeaders::new(headers).on_invalid(OnInvalid::Refuse))
         .name(|parts| parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str));
     Router::new()
         .route("/", get(async || Html(include_str!("page.html"))))
         .route("/search", get(search))
         .route("/report", get(report))
+        .route("/trace", get(trace))
         .route("/stats", get(stats))
         .route_layer(contexts) // behind the routing, so that there is a route to be named after
         .fallback(no_such_page)
@@ -82,6 +87,16 @@ async fn report(State(app): State<Arc<App>>, Ctx(ctx): Ctx, Query(pairs): Pairs)
     scope.answer(outcome)
 }
 
+async fn trace(State(app): State<Arc<App>>, Ctx(ctx): Ctx, Query(pairs): Pairs) -> Response {
+    let trace = match Trace::read(pairs) {
+        Ok(trace) => trace,
+        Err(sentence) => return refuse(&app, sentence),
+    };
+    let scope = Scope::begin(&app, &ctx, "trace", trace.timeout);
+    let outcome = trace.run(scope.ctx(), app.upstream.as_ref()).await;
+    scope.answer(outcome)
+}
+
 async fn stats(State(app): State<Arc<App>>) -> Response {
     json(StatusCode::OK, &app.stats.picture(&app.phases))
 }
@@ -92,7 +107,8 @@ fn refuse(app: &App, sentence: String) -> Response {
 }
 
 async fn no_such_page(uri: Uri) -> Response {
-    let sentence = format!("no such page {}: there are /, /search, /report and /stats", uri.path());
+    let sentence =
+        format!("no such page {}: there are /, /search, /report, /trace and /stats", uri.path());
     json(StatusCode::NOT_FOUND, &Explanation::of(sentence))
 }
 

@@ -218,6 +218,29 @@ fn a_client_says_in_a_header_how_long_it_waits() {
 }
 
 #[test]
+fn a_deadline_shrinks_from_hop_to_hop_and_a_service_that_is_gone_is_told_of() {
+    let last = Service::start(&[]);
+    let middle = Service::start(&["--upstream", &format!("http://{}", last.address)]);
+    let first = Service::start(&["--upstream", &format!("http://{}/", middle.address)]);
+    let (status, answer) = first.json("/trace?timeout_ms=60000");
+    assert_eq!(status, 200, "{answer:#}");
+    let mut left = 60_000.0;
+    let mut here = &answer;
+    for hop in 1..=3 {
+        let its = here["remaining_ms"].as_f64().unwrap_or_else(|| panic!("{answer:#}"));
+        assert!(here["hop"] == hop && its < left, "{answer:#}");
+        left = its - 5.0; // what is kept for the way
+        here = &here["upstream"];
+    }
+    assert!(here.is_null(), "{answer:#}");
+
+    drop(last);
+    let (_, answer) = first.json("/trace?timeout_ms=60000");
+    let error = answer["upstream"]["upstream"]["error"].as_str().unwrap_or_default().to_lowercase();
+    assert!(error.contains("connect"), "{answer:#}");
+}
+
+#[test]
 fn a_report_whose_time_is_up_is_504_with_the_errors_origin() {
     let service = Service::start(&["--rows", "120000"]);
     let (status, answer) = service.json("/report?timeout_ms=20");
