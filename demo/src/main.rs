@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! background ─ signal ─ stop accepting ─┬─ background ─ refresh          (refresher.rs)
-//!                                       └─ drain ─ cancel ─┬─ search ─ shards  (search.rs)
-//!                                                          ├─ report           (report.rs)
-//!                                                          ├─ trace            (trace.rs)
-//!                                                          └─ close ─ http     (server.rs)
+//!                                       └─ drain ─ cancel ─ close ─ connections
+//! requests ─┬─ search ─ shards   (search.rs)
+//!           ├─ report            (report.rs)
+//!           └─ trace             (trace.rs)
 //! ```
 //!
 //! `stop accepting` ends on a signal, and each of the others when the one before has taken its time,
-//! or is no longer needed (shutdown.rs). A request's context also ends at its `timeout_ms`, or when
+//! or is no longer needed (shutdown.rs); `requests` with `cancel`. A request's context also ends at its `timeout_ms`, or when
 //! its client hangs up (scope.rs). Below a request there is only SQLite, which asks the context as it
 //! goes (store.rs). What runs besides the requests runs in groups: the refresher, a search's shards,
 //! the server itself.
@@ -34,16 +34,16 @@ use std::io::{self, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use purview::Context;
+use purview_http::serve::{Phases, Server};
 use purview_tokio::TaskGroup;
 use tokio::net::TcpListener;
 
 use crate::args::{Args, Command};
 use crate::seed::{Data, Unusable};
 use crate::server::App;
-use crate::shutdown::{Phases, WayDown};
+use crate::shutdown::WayDown;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::trace::Upstream;
@@ -102,8 +102,11 @@ async fn serve(args: Args) -> Result<u8, String> {
     let store = Store::new(args.data, Arc::clone(&stats));
     refresh(phases, &store, &stats);
     let upstream = args.upstream.map(Upstream::new);
-    let app = App { phases: phases.clone(), store, upstream, stats: Arc::clone(&stats) };
-    listen(&way_down, listener, app);
+    let server = Server::new(phases.clone());
+    let phases = phases.clone();
+    let requests = server.context().clone();
+    let app = App { phases, requests, store, upstream, stats: Arc::clone(&stats) };
+    server.spawn(listener, server::routes(Arc::new(app)));
 
     say(&format!(
         "listening on http://{address}/
@@ -127,23 +130,6 @@ fn refresh(phases: &Phases, store: &Store, stats: &Arc<Stats>) {
     let (store, books) = (store.clone(), Arc::clone(stats));
     group.spawn_named("refresher", async |ctx| Err(refresher::run(ctx, store, books).await));
     phase.own(group);
-}
-
-/// The server takes connections until the first phase, and is waited for while they drain. It is dropped when
-/// connections are cut. Without it there is no service, so its end is the end.
-fn listen(way_down: &WayDown, listener: TcpListener, app: App) {
-    let Phases { stop_accepting, drain, close, .. } = &way_down.phases;
-    let group: TaskGroup<io::Error> =
-        TaskGroup::builder(close.context()).name("http").grace(Duration::ZERO).build();
-    app.stats.watch(group.watch());
-    let (told, begin) = (stop_accepting.context().clone(), way_down.begin.clone());
-    group.spawn_named("server", async move |_ctx| {
-        let server = axum::serve(listener, server::routes(Arc::new(app)));
-        let served = server.with_graceful_shutdown(async move { drop(told.done().await) }).await;
-        begin.cancel_with("the server has ended");
-        served
-    });
-    drain.own(group);
 }
 
 /// The data, or `None` if Ctrl-C came first.

@@ -10,14 +10,15 @@ use axum::extract::{MatchedPath, Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, Response};
 use axum::routing::get;
+use purview::Context;
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders, OnInvalid};
+use purview_http::serve::Phases;
 use purview_http::{ContextLayer, Ctx};
 
 use crate::failure::Explanation;
 use crate::report::Report;
 use crate::scope::{Scope, json};
 use crate::search::Search;
-use crate::shutdown::Phases;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::trace::{Trace, Upstream, propagation};
@@ -25,8 +26,10 @@ use crate::trace::{Trace, Upstream, propagation};
 /// What handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// The way down: a request lives under `cancel`, and `drain` waits for it.
+    /// The way down: `drain` waits for requests.
     pub(crate) phases: Phases,
+    /// Ends when that is over: what each request lives under.
+    pub(crate) requests: Context,
     /// The notes.
     pub(crate) store: Store,
     /// The instance behind this one.
@@ -48,7 +51,7 @@ const RESERVE: Duration = Duration::from_millis(20);
 /// Everything that is served.
 pub(crate) fn routes(app: Arc<App>) -> Router {
     let headers = [DeadlineHeader::relative(), DeadlineHeader::Grpc, DeadlineHeader::Envoy];
-    let contexts = ContextLayer::new(app.phases.cancel.context())
+    let contexts = ContextLayer::new(&app.requests)
         .limit(LIMIT)
         .grace(LAST_WORDS)
         .reserve(RESERVE)
@@ -98,7 +101,7 @@ async fn trace(State(app): State<Arc<App>>, Ctx(ctx): Ctx, Query(pairs): Pairs) 
 }
 
 async fn stats(State(app): State<Arc<App>>) -> Response {
-    json(StatusCode::OK, &app.stats.picture(&app.phases))
+    json(StatusCode::OK, &app.stats.picture([app.phases.stop_accepting.context(), &app.requests]))
 }
 
 fn refuse(app: &App, sentence: String) -> Response {

@@ -18,8 +18,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use purview::shutdown::{Phase, Report, Shutdown};
-use purview::{CancelHandle, Context};
+use purview::Context;
+use purview::shutdown::{Report, Shutdown};
+use purview_http::serve::Phases;
 use purview_signal::{Notify, Signal, SignalReceived, notify};
 
 use crate::say;
@@ -31,21 +32,10 @@ const CANCEL: Duration = Duration::from_secs(2);
 /// What a blocking thread that nothing could stop gets before the process leaves it behind.
 const CLOSE: Duration = Duration::from_millis(500);
 
-/// The phases, for whoever takes part.
-#[derive(Clone, Debug)]
-pub(crate) struct Phases {
-    pub(crate) stop_accepting: Phase,
-    pub(crate) drain: Phase,
-    pub(crate) cancel: Phase,
-    pub(crate) close: Phase,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct WayDown {
     pub(crate) phases: Phases,
-    /// Begins it without a signal.
-    pub(crate) begin: CancelHandle,
     shutdown: Shutdown,
     /// Listens until all is over.
     signals: Option<Notify>,
@@ -61,18 +51,17 @@ impl WayDown {
                 Err(err) if err.kind() == ErrorKind::Unsupported => (Context::background(), None),
                 Err(err) => return Err(err),
             };
-        let (begun, begin) = signal.with_cancel();
-        let mut shutdown = Shutdown::new(&begun);
+        let mut shutdown = Shutdown::new(&signal);
         if let Some(signals) = &signals {
             shutdown = shutdown.force_on(&signals.again());
         }
-        let phases = Phases {
-            stop_accepting: shutdown.phase("stop accepting", STOP_ACCEPTING),
-            drain: shutdown.phase("drain", grace),
-            cancel: shutdown.phase("cancel", CANCEL),
-            close: shutdown.phase("close", CLOSE),
-        };
-        Ok(WayDown { phases, begin: begin.disarm(), shutdown, signals })
+        let phases = Phases::of([
+            shutdown.phase("stop accepting", STOP_ACCEPTING),
+            shutdown.phase("drain", grace),
+            shutdown.phase("cancel", CANCEL),
+            shutdown.phase("close", CLOSE),
+        ]);
+        Ok(WayDown { phases, shutdown, signals })
     }
 
     /// Waits for the signal, and for all who take part, within the bounds. Says what happened, and

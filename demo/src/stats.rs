@@ -13,7 +13,6 @@ use serde::Serialize;
 use crate::failure::millis;
 use crate::refresher::Overview;
 use crate::scope::REQUEST_ID;
-use crate::shutdown::Phases;
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,9 +216,8 @@ impl Stats {
         books.groups.push(group);
     }
 
-    /// Everything, for `/stats`; the phases are shown with what hangs on their contexts.
-    pub(crate) fn picture(&self, phases: &Phases) -> Picture {
-        let contexts = [phases.stop_accepting.context(), phases.cancel.context()];
+    /// Everything, for `/stats`; `contexts` are shown with what hangs on them.
+    pub(crate) fn picture(&self, contexts: [&Context; 2]) -> Picture {
         let groups = self.books().groups.clone();
         let tasks = Tasks::of(&groups);
         let books = self.books();

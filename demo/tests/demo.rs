@@ -351,7 +351,7 @@ fn a_signal_lets_requests_finish_within_the_grace_and_then_interrupts_them() {
         service.signal(signal);
         let (status, body) = read_answer(client);
         assert_eq!(status, 503, "{body}");
-        assert!(body.contains("grace_over") && body.contains("signal SIG"), "{body}");
+        assert!(body.contains("the server is shutting down"), "{body}");
         let (said, code) = service.finish();
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("1 in flight, with 50 ms to finish"), "{said}");
@@ -391,10 +391,7 @@ fn a_request_that_finishes_within_the_grace_is_answered() {
     service.signal("-INT");
     assert_eq!(read_answer(client).0, 504, "its own deadline, and not the shutdown");
     let (said, code) = service.finish();
-    assert!(
-        code == Some(0) && said.contains("; 2 finished, 0 canceled") && !said.contains("canceled:"),
-        "{said}"
-    );
+    assert!(code == Some(0) && said.contains("drain: ") && !said.contains("canceled:"), "{said}");
 }
 
 /// As many as the pool has connections for are at work, and more wait for one.
@@ -448,9 +445,8 @@ fn the_stats_show_tasks_by_state() {
     let groups = &stats["tasks"]["groups"];
     let first = |group: &str| groups[group][0].as_str().unwrap_or_default().to_owned();
     assert!(first("background").starts_with("task refresher (demo/src/main.rs:"), "{stats:#}");
-    assert!(first("http").starts_with("task server (demo/src/main.rs:"), "{stats:#}");
     assert!(first("shards").contains("(demo/src/search.rs:"), "{stats:#}");
-    assert!(stats["tasks"]["running"].as_u64() >= Some(6), "{stats:#}");
+    assert!(stats["tasks"]["running"].as_u64() >= Some(5), "{stats:#}");
     drop(client);
     service.stats_until("its shards are gone", |stats| {
         stats["tasks"]["groups"]["shards"].is_null() && stats["tasks"]["canceled"] == 0

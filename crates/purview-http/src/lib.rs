@@ -16,6 +16,8 @@ mod layer;
 mod names;
 pub mod propagation;
 mod request;
+#[cfg(feature = "server")]
+pub mod serve;
 
 pub use answer::Style;
 pub use body::ResponseBody;

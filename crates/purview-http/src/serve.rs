@@ -1,0 +1,284 @@
+//! A server that goes down in phases.
+//!
+//! ```text
+//! stop accepting   the listener is closed; idle connections are; the others get no further request
+//! drain            requests under way go on, upgraded connections too
+//! cancel           requests' contexts end, with ServerShutdown as the cause
+//! close            what is left of the connections is dropped
+//! ```
+//! Each connection is a task of a group, and holds the drain for as long as its socket is open, whoever has it: hyper, or a WebSocket's
+//! task after an upgrade. When the last is closed, the next phase begins at once.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use purview::shutdown::{Hold, Phase, Shutdown};
+use purview::{Context, OnFailure};
+use purview_tokio::TaskGroup;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tower_service::Service;
+
+use crate::BoxError;
+use crate::ended::RequestEnded;
+
+/// The phases in which a server goes down. See the [module](self).
+///
+/// ```
+/// use purview::Context;
+/// use purview::shutdown::Shutdown;
+/// use purview_http::serve::Phases;
+/// use std::time::Duration;
+///
+/// let (signal, _stop) = Context::background().with_cancel(); // or purview_signal::notify
+/// let mut shutdown = Shutdown::new(&signal);
+/// let phases = Phases::new(&mut shutdown, Duration::from_secs(20));
+/// assert_eq!(phases.drain.context().name(), Some("drain"));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Nothing new is taken. Who sends a stream without an end may end it when this begins.
+    pub stop_accepting: Phase,
+    /// What is under way goes on.
+    pub drain: Phase,
+    /// It is told to stop.
+    pub cancel: Phase,
+    /// It is dropped; and pools are closed.
+    pub close: Phase,
+}
+
+impl Phases {
+    /// Requests get the time of `drain` to finish, and 5 seconds after they were told to stop. Those that close something get 5 more.
+    pub fn new(shutdown: &mut Shutdown, drain: Duration) -> Phases {
+        let some = Duration::from_secs(5);
+        Phases::of(
+            [("stop accepting", some), ("drain", drain), ("cancel", some), ("close", some)]
+                .map(|(name, budget)| shutdown.phase(name, budget)),
+        )
+    }
+
+    /// Of four that there are.
+    #[must_use]
+    pub fn of([stop_accepting, drain, cancel, close]: [Phase; 4]) -> Phases {
+        Phases { stop_accepting, drain, cancel, close }
+    }
+}
+
+/// Serves HTTP/1 and HTTP/2 on sockets, in [`Phases`].
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use purview::Context;
+/// use purview::shutdown::Shutdown;
+/// use purview_http::serve::{Phases, Server};
+/// use purview_http::{ContextLayer, Ctx};
+/// use std::time::Duration;
+/// use tokio::net::TcpListener;
+///
+/// # #[tokio::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let (signal, _stop) = Context::background().with_cancel(); // or purview_signal::notify
+/// let mut shutdown = Shutdown::new(&signal);
+/// let server = Server::new(Phases::new(&mut shutdown, Duration::from_secs(20)));
+/// let app = Router::new()
+///     .route("/", get(async |Ctx(ctx): Ctx| format!("{:?} left", ctx.remaining())))
+///     .layer(ContextLayer::new(server.context()).limit(Duration::from_secs(30)));
+/// let listener = TcpListener::bind("127.0.0.1:8080").await?;
+/// server.spawn(listener, app);
+/// println!("{}", shutdown.run().await);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    phases: Phases,
+    requests: Context,
+}
+
+impl Server {
+    /// One that goes down in `phases`.
+    #[must_use]
+    pub fn new(phases: Phases) -> Server {
+        let cancel = phases.cancel.context();
+        // Not below it: it is to end for a reason of its own.
+        let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
+        let requests_end = guard.disarm();
+        cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
+        Server { phases, requests }
+    }
+
+    /// What requests' contexts are to be below: give it to the [`ContextLayer`](crate::ContextLayer). It ends when the drain is
+    /// over, with [`RequestEnded::ServerShutdown`] as the cause.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.requests
+    }
+
+    /// Serves, as a task of a group that the phases wait for.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn<S, B>(self, listener: TcpListener, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let Phases { stop_accepting, drain, close, .. } = &self.phases;
+        let group: TaskGroup<purview::Error> = TaskGroup::builder(close.context())
+            .name("connections")
+            .on_failure(OnFailure::Isolate)
+            .grace(Duration::ZERO)
+            .build();
+        let group = Arc::new(group);
+        drain.own(Arc::clone(&group));
+        // Until the listener is closed, nothing is drained: what it has accepted is served.
+        let hold = stop_accepting.hold("listener");
+        let connections = Arc::clone(&group);
+        group.spawn_named("listener", async move |_close| {
+            self.accept(&listener, service, &connections).await;
+            drop((listener, connections, hold)); // from here on, connections are refused
+            Ok(())
+        });
+    }
+
+    async fn accept<S, B>(
+        &self,
+        listener: &TcpListener,
+        service: S,
+        connections: &TaskGroup<purview::Error>,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let told = self.phases.stop_accepting.context();
+        while let Ok(accepted) = told.run(listener.accept()).await {
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(err) if is_the_peers(&err) => continue,
+                Err(_nothing_left) => {
+                    // Out of descriptors, say: some connection will be closed meanwhile.
+                    let _ = told.sleep(WAIT).await;
+                    continue;
+                }
+            };
+            let hold = self.phases.drain.hold(format!("connection {peer}"));
+            let socket = Socket { socket, _hold: hold };
+            let (told, service) = (told.clone(), service.clone());
+            connections.spawn(async move |_close| {
+                connection(socket, service, &told).await;
+                Ok(())
+            });
+        }
+    }
+}
+
+/// After an error that is nobody's in particular.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// The connection was gone before it was accepted.
+fn is_the_peers(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Serves one connection, and lets it end well when it is told to.
+async fn connection<S, B>(socket: Socket, service: S, told: &Context)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let builder = Builder::new(TokioExecutor::new());
+    let service = TowerToHyperService::new(service);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
+    let mut serving = pin!(serving);
+    // Its errors are the peer's: what it sent was no HTTP, or it went away.
+    if told.run(serving.as_mut()).await.is_err() {
+        serving.as_mut().graceful_shutdown();
+        let _ = serving.await;
+    }
+}
+
+/// A connection's socket, wherever it goes: after an upgrade it is no longer hyper's.
+struct Socket {
+    socket: TcpStream,
+    _hold: Hold,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(task, into)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(task, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(task)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("phases", &self.phases).finish_non_exhaustive()
+    }
+}
