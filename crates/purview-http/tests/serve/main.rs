@@ -72,7 +72,7 @@ async fn start() -> Running {
     let (go, going) = mpsc::unbounded_channel();
     let gate: Gate = Arc::new(tokio::sync::Mutex::new(going));
     let told = phases.stop_accepting.context().clone();
-    let words = say.clone();
+    let (words, listening) = (say.clone(), say.clone());
     let work = async move |Ctx(ctx): Ctx| {
         let _ = say.send("begun".to_string());
         let ended = tokio::select! {
@@ -91,6 +91,7 @@ async fn start() -> Running {
             "/events",
             get(async move || {
                 // A stream that ends by itself when the service stops accepting.
+                let _ = listening.send("listening".to_string());
                 told.done().await;
                 "goodbye"
             }),
@@ -253,9 +254,7 @@ async fn a_stream_that_does_not_end_breaks_off_and_one_that_listens_ends_first()
     .await;
     let mut events = client(running.address);
     send(&mut events, "/events", "");
-    while running.phases.drain.held().len() < 3 {
-        tokio::task::yield_now().await;
-    }
+    assert_eq!(running.heard().await, "listening");
     running.signal.cancel_with("SIGTERM");
     running.until(|phases| is_begun(phases.drain.context())).await;
     let (head, body) = blocking(move || (head(&mut events), rest(&mut events))).await;
