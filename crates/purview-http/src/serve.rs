@@ -9,12 +9,15 @@
 //! Each connection is a task of a group, and holds the drain for as long as its socket is open, whoever has it: hyper, or a WebSocket's
 //! task after an upgrade. When the last is closed, the next phase begins at once.
 
+mod socket;
+mod timer;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,15 +26,16 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use purview::shutdown::{Hold, Phase, Shutdown};
+use purview::shutdown::{Phase, Shutdown};
 use purview::{Context, OnFailure};
 use purview_tokio::TaskGroup;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tower_service::Service;
 
 use crate::BoxError;
 use crate::ended::RequestEnded;
+use socket::Socket;
+use timer::ContextTimer;
 
 /// The phases in which a server goes down. See the [module](self).
 ///
@@ -104,6 +108,7 @@ impl Phases {
 pub struct Server {
     phases: Phases,
     requests: Context,
+    head_timeout: Duration,
 }
 
 impl Server {
@@ -115,7 +120,15 @@ impl Server {
         let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
         let requests_end = guard.disarm();
         cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
-        Server { phases, requests }
+        Server { phases, requests, head_timeout: HEAD_TIMEOUT }
+    }
+
+    /// Closes a connection that says nothing for so long, or of HTTP/1 on which no whole request's head has come: 30 seconds, if
+    /// nothing else is said here. Bodies have the time of their requests.
+    #[must_use]
+    pub fn head_timeout(mut self, timeout: Duration) -> Server {
+        self.head_timeout = timeout;
+        self
     }
 
     /// What requests' contexts are to be below: give it to the [`ContextLayer`](crate::ContextLayer). It ends when the drain is
@@ -174,6 +187,9 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let told = self.phases.stop_accepting.context();
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(ContextTimer::of(told)).header_read_timeout(self.head_timeout);
+        builder.http2().timer(ContextTimer::of(told));
         while let Ok(accepted) = told.run(listener.accept()).await {
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -185,15 +201,19 @@ impl Server {
                 }
             };
             let hold = self.phases.drain.hold(format!("connection {peer}"));
-            let socket = Socket { socket, _hold: hold };
-            let (told, service) = (told.clone(), service.clone());
+            let socket = Socket::new(socket, hold);
+            let limit = self.head_timeout;
+            let (told, builder, service) = (told.clone(), builder.clone(), service.clone());
             connections.spawn(async move |_close| {
-                connection(socket, service, &told).await;
+                connection(socket, &builder, service, &told, limit).await;
                 Ok(())
             });
         }
     }
 }
+
+/// Who has not said by then what he wants is not waited for.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After an error that is nobody's in particular.
 const WAIT: Duration = Duration::from_millis(50);
@@ -209,8 +229,13 @@ fn is_the_peers(err: &io::Error) -> bool {
 }
 
 /// Serves one connection, and lets it end well when it is told to.
-async fn connection<S, B>(socket: Socket, service: S, told: &Context)
-where
+async fn connection<S, B>(
+    socket: Socket,
+    builder: &Builder<TokioExecutor>,
+    service: S,
+    told: &Context,
+    limit: Duration,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -220,61 +245,25 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let builder = Builder::new(TokioExecutor::new());
+    let is_decided = socket.is_decided();
     let service = TowerToHyperService::new(service);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
     let mut serving = pin!(serving);
     // Its errors are the peer's: what it sent was no HTTP, or it went away.
-    if told.run(serving.as_mut()).await.is_err() {
-        serving.as_mut().graceful_shutdown();
-        let _ = serving.await;
+    let (first, _guard) = told.with_timeout(limit);
+    if first.run(serving.as_mut()).await.is_ok() {
+        return;
     }
-}
-
-/// A connection's socket, wherever it goes: after an upgrade it is no longer hyper's.
-struct Socket {
-    socket: TcpStream,
-    _hold: Hold,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(task, into)
+    if !told.is_done() {
+        if !is_decided.load(Ordering::Relaxed) {
+            return; // it has said nothing
+        }
+        if told.run(serving.as_mut()).await.is_ok() {
+            return;
+        }
     }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(task, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(task)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(task)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut Task<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(task, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
+    serving.as_mut().graceful_shutdown();
+    let _ = serving.await;
 }
 
 impl fmt::Debug for Server {

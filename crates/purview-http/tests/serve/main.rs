@@ -315,6 +315,27 @@ async fn who_sends_half_a_request_does_not_hold_the_end_up_for_longer_than_the_p
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_says_what_he_wants_is_not_waited_for() {
+    let running = start().await;
+    for said in [&b"GET / HTTP/1.1\r\nhost: te"[..], b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut slow = client(running.address);
+        slow.get_mut().write_all(said).expect("it reads");
+        while running.phases.drain.held().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // It counts from when it has begun to read, which nobody here can see.
+        while running.phases.drain.held().len() > 1 {
+            running.clock.advance(SECOND);
+            tokio::task::yield_now().await;
+        }
+        let rest = blocking(move || rest(&mut slow)).await;
+        assert!(!rest.contains("200"), "{rest}");
+    }
+    running.signal.cancel();
+    assert!(running.over().await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_speaks_http_2_and_is_told_to_go_away_in_good_order() {
     let curl = std::process::Command::new("curl").arg("--version").output();
     if !curl.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("HTTP2")) {
