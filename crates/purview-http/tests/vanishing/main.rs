@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -37,6 +37,9 @@ impl http_body::Body for Endless {
     }
 }
 
+/// After this, it never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Descriptors of this process; None, where nobody can say.
 fn descriptors() -> Option<usize> {
     std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count)
@@ -57,14 +60,6 @@ async fn ten_thousand_clients_that_vanish_leave_nothing_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     server.spawn(listener, app);
-    // Once, for what is made once.
-    vanish(address, 0).await;
-    let all_gone = async || {
-        while phases.drain.held().len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    all_gone().await;
     let before = descriptors();
     for n in 0..CLIENTS / 10 {
         let clients = (0..10).map(|i| tokio::spawn(vanish(address, n * 10 + i)));
@@ -72,9 +67,17 @@ async fn ten_thousand_clients_that_vanish_leave_nothing_behind() {
             client.await.expect("no panic");
         }
     }
-    all_gone().await;
-    assert_eq!(requests.statistics().children(), 0, "contexts");
-    assert_eq!(descriptors(), before, "descriptors");
+    // A connection that was closed before it was accepted may be yet to be: so all of it is waited for.
+    let begin = Instant::now();
+    let left = || (phases.drain.held().len(), requests.statistics().children(), descriptors());
+    while left() > (1, 0, before) {
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "tasks, contexts, descriptors: {:?}, {before:?}",
+            left()
+        );
+        tokio::task::yield_now().await;
+    }
     stop.cancel();
     let report = shutdown.run().await;
     assert!(report.is_clean(), "{report}");
