@@ -51,7 +51,16 @@ impl Error {
         Error { kind, ended, service: None }
     }
 
-    pub(super) fn service(err: impl Into<BoxError>) -> Self {
+    /// What a service says, for who makes one that a layer is not around.
+    ///
+    /// ```
+    /// use purview_http::client::{Error, ErrorKind};
+    /// let err = Error::service("no route to host");
+    /// assert_eq!(err.kind(), ErrorKind::Service);
+    /// assert_eq!(err.to_string(), "the request failed: no route to host");
+    /// ```
+    #[must_use]
+    pub fn service(err: impl Into<BoxError>) -> Self {
         Error { kind: ErrorKind::Service, ended: None, service: Some(err.into()) }
     }
 
@@ -78,7 +87,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.ended, &self.service) {
             (Some(ended), _) => write!(f, "the request has ended: {ended}"),
-            (None, Some(err)) => fmt::Display::fmt(err, f),
+            (None, Some(err)) => write!(f, "the request failed: {err}"),
             (None, None) if self.kind == ErrorKind::NoTime => {
                 f.write_str("no time is left to send the request")
             }
@@ -91,7 +100,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match (&self.ended, &self.service) {
             (Some(ended), _) => Some(ended),
-            (None, Some(err)) => err.source(), // what it says is said above
+            (None, Some(err)) => Some(&**err),
             (None, None) => None,
         }
     }
