@@ -11,18 +11,21 @@ use purview::{Context, Done};
 use crate::BoxError;
 
 pin_project! {
-    /// An answer's body under its request's context: when that ends, reading ends with its [`Error`](purview::Error).
+    /// An answer's body under its request's context: when that ends, reading ends with its [`Error`](purview::Error), also where there is
+    /// more to read. What was read to the end is whole.
+    ///
+    /// `Unpin` where the service's body is, so that it can be read in a loop. That costs one allocation, for those that have to wait.
     pub struct ResponseBody<B> {
         #[pin]
         body: Option<B>,
-        #[pin]
-        done: Done<'static>,
+        ctx: Context,
+        done: Option<Pin<Box<Done<'static>>>>,
     }
 }
 
 impl<B> ResponseBody<B> {
     pub(super) fn new(body: B, ctx: Context) -> Self {
-        ResponseBody { body: Some(body), done: ctx.into_done() }
+        ResponseBody { body: Some(body), ctx, done: None }
     }
 }
 
@@ -40,10 +43,14 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = body.poll_frame(task) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        // The end is asked for first: a body that always has more would never wait for it.
+        if !this.ctx.is_done() || body.is_end_stream() {
+            if let Poll::Ready(frame) = body.poll_frame(task) {
+                return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            }
         }
-        let ended = ready!(this.done.poll(task));
+        let done = this.done.get_or_insert_with(|| Box::pin(this.ctx.clone().into_done()));
+        let ended = ready!(done.as_mut().poll(task));
         this.body.set(None); // the connection is not kept for the rest of it
         Poll::Ready(Some(Err(ended.into())))
     }
