@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::Request;
+
 /// A part of all requests may be sent again, and no more: where most fail, sending them all again makes it worse.
 ///
 /// Each request pays in a part of a retry, each retry takes a whole one; so many are there from the start, and are kept at the most.
@@ -18,6 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryBudget(Arc<Account>);
+
+/// Where a request has paid in last. Its copies, which are sent again, have paid, too.
+#[derive(Clone)]
+struct Paid(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
@@ -36,7 +42,11 @@ impl RetryBudget {
         let part = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
         let most = u64::from(reserve).max(1) * RETRY;
         let balance = AtomicU64::new(u64::from(reserve) * RETRY);
-        RetryBudget(Arc::new(Account { balance, deposit: (part * RETRY as f64) as u64, most }))
+        RetryBudget(Arc::new(Account {
+            balance,
+            deposit: (part * RETRY as f64).round() as u64,
+            most,
+        }))
     }
 
     /// A request was sent.
@@ -44,6 +54,15 @@ impl RetryBudget {
         let Account { balance, deposit, most } = &*self.0;
         let add = |balance: u64| Some((balance + deposit).min(*most));
         let _ = balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// A request is sent. It pays in once, however many layers with this budget it comes through.
+    pub(super) fn deposit_for<B>(&self, request: &mut Request<B>) {
+        let paid = request.extensions().get::<Paid>();
+        if !paid.is_some_and(|Paid(account)| Arc::ptr_eq(account, &self.0)) {
+            self.deposit();
+            request.extensions_mut().insert(Paid(Arc::clone(&self.0)));
+        }
     }
 
     /// Whether one may be sent again; if so, that is paid for.

@@ -100,11 +100,11 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The one that was found ready is the one that is called.
         let spare = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, spare.clone());
-        self.layer.budget.deposit();
+        self.layer.budget.deposit_for(&mut request);
         let ctx = request.context().cloned().filter(|_| is_idempotent(request.method()));
         let Some(ctx) = ctx else { return Box::pin(inner.call(request)) };
         let mut race = Race { ctx, attempts: Vec::new() };
@@ -163,7 +163,8 @@ impl<R, E> Race<R, E> {
                 Next::Answer(guard, result) => {
                     let is_good =
                         result.as_ref().is_ok_and(|answer| !answer.status().is_server_error());
-                    if is_good || self.attempts.is_empty() {
+                    // The others may wait for something that does not end with the context, such as room.
+                    if is_good || self.attempts.is_empty() || ctx.is_done() {
                         let _ = guard.disarm(); // its body is yet to be read
                         let losers = self.attempts.iter();
                         losers.for_each(|loser| loser.guard.cancel_with(LostRace));

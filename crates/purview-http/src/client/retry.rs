@@ -1,5 +1,6 @@
 //! Requests that failed, sent again.
 
+use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,22 +10,23 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode, header};
-use purview::Context;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::budget::RetryBudget;
+use super::error::{Error, ErrorKind};
 use super::is_idempotent;
 use crate::extract::RequestExt;
 
-/// Sends a request again that failed: with an error of the service, or with 502, 503 or 504.
+/// Sends a request again that failed: with an error of the service, or with 502, 503 or 504 (or [others](Self::statuses)).
 ///
 /// Not more than a few [times](Self::attempts), not without the [budget](Self::budget), and not when what is left of the context's time
 /// is too short for the wait before; then the last failure is the answer. Only requests that may be sent twice are: `GET`, `HEAD`,
 /// `PUT`, `DELETE`, `OPTIONS`, `TRACE` (RFC 9110, 9.2.2). Their bodies are cloned.
 ///
 /// The wait is random, up to twice as long each time ("full jitter": M. Brooker, *Exponential Backoff And Jitter*, 2015), and no
-/// shorter than a `Retry-After` in seconds says.
+/// shorter than a `Retry-After` in seconds says. Where the context has no deadline, a `Retry-After` above the longest wait is not
+/// waited for.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -58,6 +60,7 @@ struct Config {
     attempts: u32,
     first: Duration,
     longest: Duration,
+    statuses: Vec<StatusCode>,
     budget: RetryBudget,
 }
 
@@ -68,6 +71,11 @@ impl RetryLayer {
             attempts: 3,
             first: Duration::from_millis(50),
             longest: Duration::from_secs(2),
+            statuses: vec![
+                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
+                StatusCode::GATEWAY_TIMEOUT,
+            ],
             budget: RetryBudget::default(),
         };
         RetryLayer { config: Arc::new(config) }
@@ -86,6 +94,11 @@ impl RetryLayer {
     /// Waits up to `first` before the first retry, twice that before the next, and never longer than `longest`.
     pub fn backoff(self, first: Duration, longest: Duration) -> RetryLayer {
         self.with(|config| (config.first, config.longest) = (first, longest))
+    }
+
+    /// Which answers are failures, instead of 502, 503 and 504. With none, only errors are.
+    pub fn statuses(self, statuses: impl IntoIterator<Item = StatusCode>) -> RetryLayer {
+        self.with(|config| config.statuses = statuses.into_iter().collect())
     }
 
     /// Shares a budget with others.
@@ -131,7 +144,7 @@ impl<S, B, R> Service<Request<B>> for RetryService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Send,
+    S::Error: Send + 'static,
     B: Clone + Send + 'static,
     R: Send + 'static,
 {
@@ -153,14 +166,15 @@ where
 
 async fn send<S, B, R>(
     mut inner: S,
-    request: Request<B>,
+    mut request: Request<B>,
     config: Arc<Config>,
 ) -> Result<Response<R>, S::Error>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    S::Error: 'static,
     B: Clone,
 {
-    config.budget.deposit();
+    config.budget.deposit_for(&mut request);
     let Some(ctx) = request.context().cloned().filter(|_| is_idempotent(request.method())) else {
         return inner.call(request).await;
     };
@@ -168,32 +182,32 @@ where
     loop {
         let result = inner.call(request.clone()).await;
         let after = match &result {
-            Ok(response) if !is_failure(response.status()) => return result,
+            Ok(response) if !config.statuses.contains(&response.status()) => return result,
             Ok(response) => retry_after(response),
+            Err(err) if was_refused(err) => return result,
             Err(_) => None,
         };
-        if attempts >= config.attempts || !may_wait(&ctx, config.wait(attempts, after)).await {
+        let wait = config.wait(attempts, after);
+        let in_time = ctx.remaining().map_or(wait <= config.longest, |left| left > wait);
+        if attempts >= config.attempts || !in_time || !config.budget.withdraw() {
             return result;
         }
-        if !config.budget.withdraw() {
+        // Until the next attempt begins, this one's result is what there is.
+        if ctx.sleep(wait).await.is_err() {
             return result;
         }
-        attempts += 1;
+        match ctx.run(poll_fn(|task| inner.poll_ready(task))).await {
+            Ok(ready) => ready?,
+            Err(_ended) => return result,
+        }
         drop(result); // and with it what its connection still has to say
-        poll_fn(|task| inner.poll_ready(task)).await?;
+        attempts += 1;
     }
 }
 
-/// Waits, if that leaves some of the context's time. Whether it is worth another attempt.
-async fn may_wait(ctx: &Context, wait: Duration) -> bool {
-    ctx.remaining().is_none_or(|left| left > wait) && ctx.sleep(wait).await.is_ok()
-}
-
-fn is_failure(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
+/// Whether it is a [`ContextLayer`](super::ContextLayer) that says no, and would again.
+fn was_refused(err: &dyn Any) -> bool {
+    err.downcast_ref::<Error>().is_some_and(|err| err.kind() != ErrorKind::Service)
 }
 
 /// In seconds; a date would need clocks that agree.
