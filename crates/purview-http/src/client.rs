@@ -45,6 +45,9 @@ use crate::propagation::Propagation;
 /// - Where none is left, or the context has ended, nothing is sent.
 /// - When the context ends, the request does, in every phase: connecting, waiting for the answer, reading its body.
 ///
+/// What the service does before it is called, it does for nobody's request: a wait for room in it ([`Service::poll_ready`]) ends with the
+/// context only within [`Context::run`].
+///
 /// A request is given its context by [`WithContext`]. One that has none is refused: a request that nobody ends should be said to be
 /// one, with [`Context::background`].
 ///
@@ -181,13 +184,25 @@ impl<S: fmt::Debug> fmt::Debug for ContextService<S> {
 /// ```
 /// use purview::Context;
 /// use purview_http::{RequestExt, client::WithContext};
-/// let request = http::Request::new(()).with_context(&Context::background());
-/// assert_eq!(request.context(), Some(&Context::background()));
+/// # fn main() -> Result<(), http::Error> {
+/// let (ctx, _guard) = Context::background().with_cancel();
+/// let request = http::Request::get("http://localhost/").with_context(&ctx).body(())?;
+/// assert_eq!(request.context(), Some(&ctx));
+/// let request = http::Request::new(()).with_context(&ctx); // or afterwards
+/// assert_eq!(request.context(), Some(&ctx));
+/// # Ok(())
+/// # }
 /// ```
 pub trait WithContext {
     /// The same request, under `ctx`.
     #[must_use]
     fn with_context(self, ctx: &Context) -> Self;
+}
+
+impl WithContext for http::request::Builder {
+    fn with_context(self, ctx: &Context) -> Self {
+        self.extension(ctx.clone())
+    }
 }
 
 impl<B> WithContext for Request<B> {
