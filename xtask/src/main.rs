@@ -118,12 +118,24 @@ fn cross() -> Outcome {
 }
 
 /// What is published.
-const CRATES: [&str; 5] =
-    ["purview", "purview-tokio", "purview-signal", "purview-crossbeam", "purview-http"];
+const CRATES: [&str; 6] = [
+    "purview",
+    "purview-tokio",
+    "purview-signal",
+    "purview-crossbeam",
+    "purview-http",
+    "purview-reqwest",
+];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 4] =
-    [("purview", "it"), ("purview", "alloc"), ("purview", "leaks"), ("purview-tokio", "it")];
+const SOAKED: [(&str, &str); 6] = [
+    ("purview", "it"),
+    ("purview", "alloc"),
+    ("purview", "leaks"),
+    ("purview-tokio", "it"),
+    ("purview-http", "client"),
+    ("purview-reqwest", "it"),
+];
 
 /// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
 fn soak(rounds: u32) -> Outcome {

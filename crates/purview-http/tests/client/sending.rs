@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request as Received;
@@ -85,7 +86,7 @@ fn who_has_no_time_left_makes_no_connection() {
         let client = ContextLayer::new().reserve(SECOND).layer(hyper());
         let clock = ManualClock::new();
         let (late, _guard) = clock.root().with_timeout(SECOND);
-        let (ended, _guard) = clock.root().with_timeout(SECOND * 0);
+        let (ended, _guard) = clock.root().with_timeout(Duration::ZERO);
         for (ctx, kind) in [(late, ErrorKind::NoTime), (ended, ErrorKind::Ended)] {
             let err = client.clone().oneshot(get(&url, &ctx)).await.expect_err("too late");
             assert_eq!(err.kind(), kind);
@@ -149,7 +150,7 @@ fn what_fails_to_connect_says_so_and_an_end_in_there_is_found() {
         // A connector with a context of its own.
         let connector = service_fn(|_: Uri| {
             Box::pin(async {
-                let (ctx, _guard) = Context::background().with_timeout(SECOND * 0);
+                let (ctx, _guard) = Context::background().with_timeout(Duration::ZERO);
                 ctx.run(pending::<TokioIo<TcpStream>>()).await
             })
         });

@@ -136,7 +136,10 @@ impl Planned {
 
     async fn answer(self, request: Received) -> Sent {
         let seconds = request.headers().get("x-request-timeout");
-        let seconds = seconds.map(|value| value.to_str().unwrap().parse().unwrap());
+        let seconds = seconds.map(|value| {
+            let text = value.to_str().expect("text");
+            text.parse().expect("a number")
+        });
         let ctx = request.context().cloned();
         let body = request.into_body().collect().await.expect("all of it").to_bytes();
         let number = {
