@@ -12,10 +12,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request as Received;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use purview::time::ManualClock;
 use purview::{Context, Error};
@@ -25,7 +26,7 @@ use purview_http::{BoxError, RequestEnded, RequestExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::support::{Plan, Planned, SECOND, accept, get, gone, hyper, listen, run, serve, text};
 
@@ -251,6 +252,42 @@ fn a_server_with_contexts_hears_that_its_client_went() {
             _ = told.recv() => guard.cancel(),
         }
         assert!(answer.await.is_err());
+        let served = server.hits()[0].ctx.clone().expect("the layer gives it one");
+        assert_eq!(RequestEnded::of(&served.done().await), Some(RequestEnded::ClientGone));
+    });
+}
+
+#[test]
+fn of_the_requests_on_a_connection_of_http_2_only_that_of_the_context_ends() {
+    run(async {
+        let (server, mut told) = Planned::new([Plan::Never]);
+        let (root, _stop) = Context::background().with_cancel();
+        let url = serve(server.router().layer(purview_http::ContextLayer::new(&root))).await;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let count = move |url: Uri| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            url
+        };
+        let connector = ServiceBuilder::new().map_request(count).service(HttpConnector::new());
+        let http2 = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        let client = ContextLayer::new().layer(http2);
+        let (ctx, guard) = Context::background().with_cancel();
+        let mut answer = pin!(client.clone().oneshot(get(&url, &ctx)));
+        tokio::select! {
+            _ = &mut answer => panic!("nobody answers"),
+            _ = told.recv() => {}
+        }
+        // While the first one waits, and after it has ended.
+        let other = Context::background();
+        for number in ["2", "3"] {
+            let response = client.clone().oneshot(get(&url, &other)).await.expect("an answer");
+            assert_eq!(response.version(), Version::HTTP_2);
+            assert_eq!(text(response).await, number);
+            guard.cancel();
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+        assert!(answer.await.is_err_and(|err| err.ended().is_some()));
         let served = server.hits()[0].ctx.clone().expect("the layer gives it one");
         assert_eq!(RequestEnded::of(&served.done().await), Some(RequestEnded::ClientGone));
     });
