@@ -9,15 +9,18 @@
 //! Each connection is a task of a group, and holds the drain for as long as its socket is open, whoever has it: hyper, or a WebSocket's
 //! task after an upgrade. When the last is closed, the next phase begins at once.
 
+mod line;
 mod socket;
 mod timer;
+mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -32,10 +35,14 @@ use purview_tokio::TaskGroup;
 use tokio::net::TcpListener;
 use tower_service::Service;
 
+pub use watch::HalfClosed;
+
 use crate::BoxError;
 use crate::ended::RequestEnded;
+use line::Line;
 use socket::Socket;
 use timer::ContextTimer;
+use watch::Watched;
 
 /// The phases in which a server goes down. See the [module](self).
 ///
@@ -109,6 +116,7 @@ pub struct Server {
     phases: Phases,
     requests: Context,
     head_timeout: Duration,
+    half_closed: HalfClosed,
 }
 
 impl Server {
@@ -120,7 +128,7 @@ impl Server {
         let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
         let requests_end = guard.disarm();
         cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
-        Server { phases, requests, head_timeout: HEAD_TIMEOUT }
+        Server { phases, requests, head_timeout: HEAD_TIMEOUT, half_closed: HalfClosed::default() }
     }
 
     /// Closes a connection that says nothing for so long, or of HTTP/1 on which no whole request's head has come: 30 seconds, if
@@ -128,6 +136,32 @@ impl Server {
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Server {
         self.head_timeout = timeout;
+        self
+    }
+
+    /// What a client of HTTP/1 is taken for that has closed its side of the connection: gone or, as it is without this, to be
+    /// served if it still reads.
+    ///
+    /// To find that out, it is sent something: the first letter of the answer that it waits for. If it is gone, the request ends a
+    /// round trip later, with [`RequestEnded::ClientGone`] as the cause. While an answer is sent, its next piece tells. Of a stream
+    /// that is silent it can take a minute and more; where that is too long, and no client of the service closes its side early,
+    /// `Gone` is for the better.
+    ///
+    /// ```
+    /// # use purview::{Context, shutdown::Shutdown};
+    /// # use std::time::Duration;
+    /// use purview_http::serve::{HalfClosed, Phases, Server};
+    /// # let mut shutdown = Shutdown::new(&Context::background());
+    /// # let phases = Phases::new(&mut shutdown, Duration::from_secs(20));
+    /// let server = Server::new(phases).half_closed(HalfClosed::Gone);
+    /// ```
+    ///
+    /// # Platform-specific behavior
+    /// On systems other than Linux it is as hyper has it: who closes its side is gone, and is not noticed while there is
+    /// something of it to be read.
+    #[must_use]
+    pub fn half_closed(mut self, half_closed: HalfClosed) -> Server {
+        self.half_closed = half_closed;
         self
     }
 
@@ -189,7 +223,9 @@ impl Server {
         let told = self.phases.stop_accepting.context();
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(ContextTimer::of(told)).header_read_timeout(self.head_timeout);
+        builder.http1().half_close(watch::IS_TOLD);
         builder.http2().timer(ContextTimer::of(told));
+        builder.http2().enable_connect_protocol(); // WebSockets over HTTP/2
         while let Ok(accepted) = told.run(listener.accept()).await {
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -201,11 +237,13 @@ impl Server {
                 }
             };
             let hold = self.phases.drain.hold(format!("connection {peer}"));
-            let socket = Socket::new(socket, hold);
-            let limit = self.head_timeout;
+            let line = Line::new(socket);
+            let socket = Socket::new(Arc::clone(&line), hold);
+            let (limit, half_closed) = (self.head_timeout, self.half_closed);
             let (told, builder, service) = (told.clone(), builder.clone(), service.clone());
             connections.spawn(async move |_close| {
-                connection(socket, &builder, service, &told, limit).await;
+                let gone = watch::gone(&line, half_closed);
+                connection(&line, socket, gone, &builder, service, &told, limit).await;
                 Ok(())
             });
         }
@@ -228,9 +266,11 @@ fn is_the_peers(err: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection, and lets it end well when it is told to.
+/// Serves one connection, and lets it end well when it is told to. When its client is `gone`, all of it is dropped.
 async fn connection<S, B>(
+    line: &Arc<Line>,
     socket: Socket,
+    gone: impl Future<Output = ()>,
     builder: &Builder<TokioExecutor>,
     service: S,
     told: &Context,
@@ -245,25 +285,33 @@ async fn connection<S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let is_decided = socket.is_decided();
-    let service = TowerToHyperService::new(service);
+    let service = Watched::new(TowerToHyperService::new(service), Arc::clone(line));
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
-    let mut serving = pin!(serving);
+    let (mut serving, mut gone) = (pin!(serving), pin!(gone));
     // Its errors are the peer's: what it sent was no HTTP, or it went away.
-    let (first, _guard) = told.with_timeout(limit);
-    if first.run(serving.as_mut()).await.is_ok() {
+    let (begun, _guard) = told.with_timeout(limit);
+    if begun.run(first(serving.as_mut(), gone.as_mut())).await.is_ok() {
         return;
     }
     if !told.is_done() {
-        if !is_decided.load(Ordering::Relaxed) {
+        if !line.is_decided() {
             return; // it has said nothing
         }
-        if told.run(serving.as_mut()).await.is_ok() {
+        if told.run(first(serving.as_mut(), gone.as_mut())).await.is_ok() {
             return;
         }
     }
     serving.as_mut().graceful_shutdown();
-    let _ = serving.await;
+    first(serving.as_mut(), gone.as_mut()).await;
+}
+
+/// Until either is ready. The second is always polled after the first, at whose traces it looks.
+async fn first(mut serving: Pin<&mut impl Future>, mut gone: Pin<&mut impl Future>) {
+    poll_fn(|task| {
+        let is_over = serving.as_mut().poll(task).is_ready() || gone.as_mut().poll(task).is_ready();
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 impl fmt::Debug for Server {
