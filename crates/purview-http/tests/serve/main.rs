@@ -1,5 +1,8 @@
 //! A server on real sockets that goes down in phases. Time is a manual clock's; what happens is waited for, with a bound.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod hanging_up;
+
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
