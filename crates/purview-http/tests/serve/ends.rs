@@ -1,0 +1,107 @@
+//! What is left when the drain is over, of handlers that have no last words; and a process that has no descriptors left.
+
+use super::*;
+
+/// Serves what says that it has begun and then waits for nothing, and a body that is never whole; without a grace.
+async fn serve(begin: &Context) -> (Phases, Shutdown, SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let mut shutdown = Shutdown::new(begin);
+    let phases = Phases::new(&mut shutdown, SECOND * 20);
+    let server = Server::new(phases.clone());
+    let (say, said) = mpsc::unbounded_channel();
+    let endless = async move |Ctx(ctx): Ctx| {
+        let ended = say.clone();
+        tokio::spawn(async move {
+            let err = ctx.done().await;
+            let _ = ended.send(format!("{:?}", RequestEnded::of(&err)));
+        });
+        let _ = say.send("begun".to_string());
+        std::future::pending::<&str>().await
+    };
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .route("/endless", get(endless))
+        .route("/stream", get(async || Response::new(Body::new(Stream(Some("half"))))))
+        .layer(ContextLayer::new(server.context()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    server.spawn(listener, app);
+    (phases, shutdown, address, said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_answer_when_the_drain_is_over_is_answered_503_and_half_a_body_breaks_off() {
+    let clock = ManualClock::new();
+    let (begin, signal) = clock.root().with_cancel();
+    let (phases, shutdown, address, mut said) = serve(&begin).await;
+    let mut waiting = client(address);
+    send(&mut waiting, "/endless", "");
+    assert_eq!(said.recv().await.as_deref(), Some("begun"));
+    let mut reading = client(address);
+    send(&mut reading, "/stream", "");
+    let mut reading = blocking(move || {
+        assert!(head(&mut reading).contains("chunked"));
+        let mut piece = [0; 9];
+        reading.read_exact(&mut piece).expect("half of it");
+        reading
+    })
+    .await;
+    let report = tokio::spawn(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    phases.drain.context().done().await;
+    assert!(!phases.cancel.context().is_done(), "there is time");
+    clock.advance(SECOND * 20);
+    assert_eq!(said.recv().await.as_deref(), Some("Some(ServerShutdown)"));
+    let report = report.await.expect("no panic");
+    assert!(report.is_clean() && report.took() == SECOND * 20, "{report}");
+    let (head, rest) = blocking(move || (head(&mut waiting), rest(&mut reading))).await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    assert_eq!(rest, "", "no last chunk: nobody takes it for whole");
+}
+
+#[cfg(target_os = "linux")]
+const FEW: &str = "PURVIEW_TEST_FEW_DESCRIPTORS";
+
+/// In a process of its own, which may have few.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_without_descriptors_waits_for_some() {
+    let name = "ends::a_server_without_descriptors_waits_for_some";
+    if std::env::var_os(FEW).is_some() {
+        return few_descriptors();
+    }
+    let program = std::env::current_exe().expect("it is known");
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(program)
+        .arg(name)
+        .env(FEW, "1")
+        .output()
+        .expect("there is a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+fn few_descriptors() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
+    let (begin, signal) = Context::background().with_cancel();
+    let (phases, shutdown, address, _said) = runtime.block_on(serve(&begin));
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    drop(files.pop());
+    let mut late = client(address); // with the last one
+    send(&mut late, "/", "");
+    late.get_ref().set_read_timeout(Some(SECOND / 4)).expect("not zero");
+    let err = late.fill_buf().expect_err("it cannot have been accepted");
+    assert_eq!(err.kind(), ErrorKind::WouldBlock);
+    assert_eq!(phases.drain.held().len(), 1, "the group");
+    drop(files);
+    late.get_ref().set_read_timeout(Some(PATIENCE)).expect("not zero");
+    assert!(head(&mut late).starts_with("HTTP/1.1 200"));
+    signal.cancel();
+    let report = runtime.block_on(shutdown.run());
+    assert!(report.is_clean(), "{report}");
+}
