@@ -22,7 +22,6 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 /// The first letter of every answer of HTTP/1, whatever its version and status.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 const FIRST_LETTER: u8 = b'H';
 
 /// A client of which nothing was heard for so long is asked whether it is there; and so often again, until the system gives up.
@@ -139,7 +138,6 @@ impl Line {
     fn poll_write_behind(&self, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let rest = match bytes.split_first() {
             None => return Poll::Ready(Ok(0)),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
             Some((&FIRST_LETTER, rest)) => rest,
             // No HTTP/1, and so half an answer to nobody.
             Some(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
