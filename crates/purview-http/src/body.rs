@@ -79,7 +79,13 @@ where
             Projected::Served { body, done, running } => {
                 let mut body = body.project().body;
                 let Some(serving) = body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-                let polled = serving.poll_frame(task);
+                // The end is asked for first: a body that always has more would never wait for it.
+                let is_ended = running.as_ref().is_some_and(Running::is_ended);
+                let polled = if is_ended && !serving.is_end_stream() {
+                    Poll::Pending
+                } else {
+                    serving.poll_frame(task)
+                };
                 let is_over = match &polled {
                     Poll::Ready(Some(Ok(_))) => {
                         body.as_ref().as_pin_ref().is_none_or(|body| body.is_end_stream())

@@ -39,6 +39,11 @@ impl Running {
         self.is_over
     }
 
+    /// The time is up, or the server goes down, and the grace after that is over.
+    pub(crate) fn is_ended(&self) -> bool {
+        !self.is_over && self.dropped.is_done()
+    }
+
     /// The whole answer has been handed over.
     pub(crate) fn finish(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {

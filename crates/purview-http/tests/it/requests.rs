@@ -301,9 +301,26 @@ fn a_stream_whose_time_is_up_breaks_off_with_an_error_and_is_not_taken_for_whole
 }
 
 #[test]
-fn what_a_stream_has_ready_comes_before_the_end() {
+fn a_stream_that_always_has_more_ends_with_its_context() {
     let Server { root, stop, .. } = server();
     let layer = ContextLayer::new(&root);
+    let (seen, parts) = (Seen::default(), Parts::default());
+    let body = parts.clone();
+    let response = now(call(&layer, get(&[]), &seen, move || ready(Response::new(body.clone()))));
+    let mut body = Box::pin(response.expect("an answer").into_body());
+    parts.send("more");
+    parts.send("and more");
+    assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(_)))));
+    stop.cancel_with("deploy");
+    let Poll::Ready(Some(Err(err))) = next(body.as_mut()) else { panic!("it breaks off") };
+    assert!(Error::find(&*err).is_some_and(Error::is_canceled));
+    assert_eq!(parts.holders(), 0, "the stream itself is gone");
+}
+
+#[test]
+fn a_stream_has_the_grace_for_its_last_words() {
+    let Server { root, stop, .. } = server();
+    let layer = ContextLayer::new(&root).grace(SECOND);
     let (seen, parts) = (Seen::default(), Parts::default());
     let body = parts.clone();
     let response = now(call(&layer, get(&[]), &seen, move || ready(Response::new(body.clone()))));
@@ -312,7 +329,20 @@ fn what_a_stream_has_ready_comes_before_the_end() {
     stop.cancel_with("deploy");
     assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "goodbye"));
     parts.end();
-    assert!(matches!(next(body.as_mut()), Poll::Ready(None)), "and that it is whole is told, too");
+    assert!(matches!(next(body.as_mut()), Poll::Ready(None)), "that it is whole is told, too");
+}
+
+#[test]
+fn a_body_of_which_nothing_is_left_is_whole_whatever_ends() {
+    let Server { root, stop, .. } = server();
+    let layer = ContextLayer::new(&root);
+    let seen = Seen::default();
+    let answer = || ready(Response::new(Full::new(Bytes::from_static(b"all of it"))));
+    let response = now(call(&layer, get(&[]), &seen, answer));
+    let mut last = Box::pin(response.expect("an answer").into_body());
+    assert!(matches!(next(last.as_mut()), Poll::Ready(Some(Ok(data))) if data == "all of it"));
+    stop.cancel_with("deploy");
+    assert!(matches!(next(last.as_mut()), Poll::Ready(None)), "nothing of it was left");
 }
 
 // ── the server ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
