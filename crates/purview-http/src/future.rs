@@ -68,7 +68,10 @@ where
                     handler.set(None);
                     let Some(mut running) = running.take() else { return Poll::Pending };
                     return Poll::Ready(match result {
-                        Ok(response) => Ok(response.map(|body| ResponseBody::new(body, running))),
+                        Ok(mut response) => {
+                            running.sign(response.headers_mut());
+                            Ok(response.map(|body| ResponseBody::new(body, running)))
+                        }
                         Err(err) => {
                             running.finish();
                             Err(err)
@@ -79,7 +82,9 @@ where
                 handler.set(None);
                 let Some(mut running) = running.take() else { return Poll::Pending };
                 running.finish();
-                Poll::Ready(Ok(Answer::of_end(&ended, running.form).into_response()))
+                let mut response = Answer::of_end(&ended, running.form).into_response();
+                running.sign(response.headers_mut());
+                Poll::Ready(Ok(response))
             }
         }
     }

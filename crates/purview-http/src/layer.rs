@@ -137,7 +137,7 @@ impl ContextLayer {
         self.with(|config| config.believed = headers)
     }
 
-    /// Gives contexts the values that travel. Without this, none do.
+    /// Gives contexts the values that travel, and each request an id where they say so. Without this, none do.
     pub fn propagate(self, propagation: Propagation) -> ContextLayer {
         self.with(|config| config.propagation = propagation)
     }
@@ -225,6 +225,10 @@ where
 impl Config {
     pub(crate) fn causes(&self) -> &Causes {
         &self.causes
+    }
+
+    pub(crate) fn propagation(&self) -> &Propagation {
+        &self.propagation
     }
 
     fn derive(&self, parts: &Parts, left: Option<Duration>) -> (Context, purview::CancelGuard) {

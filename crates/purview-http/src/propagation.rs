@@ -1,9 +1,9 @@
 //! Values that travel: from a request's headers into its context, and from a context into the headers of the requests that are made
 //! for it.
 //!
-//! Two W3C headers do. `baggage` carries values by name: those whose keys were [named](Propagation::carry) become values of the
+//! Two headers of the W3C do. `baggage` carries values by name: those whose keys were [named](Propagation::carry) become values of the
 //! context, with their types; all others are passed on as they came. `traceparent`, with `tracestate`, is passed on, so that traces of
-//! services before and behind this one hang together.
+//! services before and behind this one hang together. And `x-request-id`, the name that a request has in logs.
 //!
 //! Nothing travels that was not asked for. At the edge, anybody can write anything into a header; and what is sent to others, others
 //! can read.
@@ -11,6 +11,7 @@
 //! Sources: W3C Baggage (a list of at most 64 members and 8,192 bytes), W3C Trace Context.
 
 mod baggage;
+mod request_id;
 mod trace;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use http::HeaderMap;
 use purview::{Context, Derive, Key};
 
 pub use baggage::Baggage;
+pub use request_id::RequestId;
 pub use trace::TraceContext;
 
 /// The members of a request's baggage that nobody asked for, to be passed on.
@@ -27,6 +29,9 @@ pub static BAGGAGE: Key<Baggage> = Key::new("baggage");
 
 /// The trace that a request belongs to, to be passed on.
 pub static TRACE_CONTEXT: Key<TraceContext> = Key::new("trace_context");
+
+/// The request's id.
+pub static REQUEST_ID: Key<RequestId> = Key::new("request_id");
 
 /// Which values travel. One for both directions: what a service reads, it sends on.
 ///
@@ -51,6 +56,7 @@ pub static TRACE_CONTEXT: Key<TraceContext> = Key::new("trace_context");
 #[must_use = "it says what travels, and carries nothing itself"]
 pub struct Propagation {
     trace: bool,
+    request_id: bool,
     baggage: bool,
     carried: Vec<Arc<dyn Carried>>,
 }
@@ -97,6 +103,23 @@ impl Propagation {
         self
     }
 
+    /// Has each request have an id, as the value of [`REQUEST_ID`]: that of its `x-request-id`, or a [new one](RequestId::random). It
+    /// is passed on, and the answer says it, too.
+    ///
+    /// ```
+    /// use purview::Context;
+    /// use purview_http::propagation::{Propagation, REQUEST_ID};
+    /// let (request, _guard) = Propagation::new()
+    ///     .request_id()
+    ///     .extract(&http::HeaderMap::new(), Context::background().derive())
+    ///     .build();
+    /// println!("request {}: begun", request.value(&REQUEST_ID).unwrap());
+    /// ```
+    pub fn request_id(mut self) -> Propagation {
+        self.request_id = true;
+        self
+    }
+
     /// Passes on the baggage.
     pub fn baggage(mut self) -> Propagation {
         self.baggage = true;
@@ -115,7 +138,7 @@ impl Propagation {
 
     /// Whether nothing travels.
     pub(crate) fn is_none(&self) -> bool {
-        !self.trace && !self.baggage && self.carried.is_empty()
+        !self.trace && !self.request_id && !self.baggage && self.carried.is_empty()
     }
 
     /// Adds to a context what the headers of a request bring.
@@ -125,6 +148,10 @@ impl Propagation {
             if let Some(trace) = TraceContext::read(headers) {
                 derive = derive.value(&TRACE_CONTEXT, trace);
             }
+        }
+        if self.request_id {
+            let id = RequestId::read(headers).unwrap_or_else(RequestId::random);
+            derive = derive.value(&REQUEST_ID, id);
         }
         if !self.baggage && self.carried.is_empty() {
             return derive;
@@ -144,10 +171,18 @@ impl Propagation {
         derive
     }
 
+    /// The id that is to be said of a request.
+    pub(crate) fn request_id_of<'a>(&self, ctx: &'a Context) -> Option<&'a RequestId> {
+        ctx.value(&REQUEST_ID).filter(|_| self.request_id)
+    }
+
     /// Adds to a request's headers what its context carries, whatever was there before under these names.
     pub fn inject(&self, ctx: &Context, headers: &mut HeaderMap) {
         if let Some(trace) = ctx.value(&TRACE_CONTEXT).filter(|_| self.trace) {
             trace.write(headers);
+        }
+        if let Some(id) = self.request_id_of(ctx) {
+            id.write(headers);
         }
         let mut baggage = Baggage::default();
         if let Some(passed_on) = ctx.value(&BAGGAGE).filter(|_| self.baggage) {
@@ -169,6 +204,7 @@ impl fmt::Debug for Propagation {
         let carried: Vec<_> = self.carried.iter().map(|carried| carried.name()).collect();
         f.debug_struct("Propagation")
             .field("trace", &self.trace)
+            .field("request_id", &self.request_id)
             .field("baggage", &self.baggage)
             .field("carried", &carried)
             .finish()

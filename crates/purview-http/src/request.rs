@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use purview::{CancelGuard, Context};
 
 use crate::answer::Form;
@@ -42,6 +43,13 @@ impl Running {
     /// The time is up, or the server goes down, and the grace after that is over.
     pub(crate) fn is_ended(&self) -> bool {
         !self.is_over && self.dropped.is_done()
+    }
+
+    /// Writes what an answer says of its request.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
+        if let Some(id) = self.config.propagation().request_id_of(&self.dropped) {
+            id.write_if_none(headers);
+        }
     }
 
     /// The whole answer has been handed over.

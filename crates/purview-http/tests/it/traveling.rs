@@ -1,8 +1,20 @@
 //! Values that travel: baggage and traces.
 
-use http::{HeaderMap, HeaderValue};
+use std::future::{pending, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::Full;
+use purview::time::ManualClock;
 use purview::{Context, Key};
-use purview_http::propagation::{BAGGAGE, Baggage, Propagation, TRACE_CONTEXT, TraceContext};
+use purview_http::propagation::{
+    BAGGAGE, Baggage, Propagation, REQUEST_ID, TRACE_CONTEXT, TraceContext,
+};
+use purview_http::{BoxError, ContextLayer};
+use tower::{Layer, Service, service_fn};
+
+use crate::support::now;
 
 static TENANT: Key<u64> = Key::new("tenant");
 static NAME: Key<String> = Key::new("name");
@@ -143,4 +155,64 @@ fn a_trace_is_passed_on_as_it_came_and_what_is_none_is_not() {
         TraceContext::read(&headers(&[("traceparent", PARENT), ("traceparent", PARENT)])).is_none()
     );
     assert!(TraceContext::read(&headers(&[("tracestate", "a=1")])).is_none());
+}
+
+#[test]
+fn a_request_keeps_its_id_and_is_given_one_where_it_has_none_that_can_be_shown() {
+    let propagation = Propagation::new().request_id();
+    let id = |values: &[&str]| {
+        let headers: Vec<_> = values.iter().map(|value| ("x-request-id", *value)).collect();
+        let ctx = received(&propagation, &self::headers(&headers));
+        let id = ctx.value(&REQUEST_ID).expect("each has one").to_string();
+        assert_eq!(sent(&propagation, &ctx), [("x-request-id".to_string(), id.clone())]);
+        assert_eq!(sent(&Propagation::new(), &ctx), []);
+        id
+    };
+    let longest = "x".repeat(128);
+    for kept in ["7", "550e8400-e29b-41d4-a716-446655440000", "a/b;c=\"d\"", &longest] {
+        assert_eq!(id(&[kept]), kept);
+    }
+    let (long, longer) = ("x".repeat(129), "x".repeat(100_000));
+    let none: [&[&str]; 7] =
+        [&[], &[""], &["two words"], &["é"], &["7", "8"], &[long.as_str()], &[longer.as_str()]];
+    let mut made: Vec<String> = none.into_iter().map(id).collect();
+    for id in &made {
+        assert_eq!(id.len(), 36, "{id}");
+        assert!(id.bytes().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => byte == b'-',
+            14 => byte == b'4',
+            19 => matches!(byte, b'8' | b'9' | b'a' | b'b'),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        }));
+    }
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 7, "no two are the same");
+    assert!(received(&Propagation::new(), &headers(&[])).value(&REQUEST_ID).is_none());
+}
+
+#[test]
+fn an_answer_says_its_requests_id_whoever_answers() {
+    let clock = ManualClock::new();
+    let layer = ContextLayer::new(&clock.root())
+        .limit(Duration::from_secs(1))
+        .propagate(Propagation::new().request_id());
+    let request = || Request::get("/").header("x-request-id", "7").body(()).expect("a request");
+    let answer = |answer: Response<Full<Bytes>>| {
+        layer.layer(service_fn(move |_: Request<()>| ready(Ok::<_, BoxError>(answer.clone()))))
+    };
+    let response = now(answer(Response::default()).call(request())).expect("an answer");
+    assert_eq!(response.headers()["x-request-id"], "7");
+    let own = Response::builder().header("x-request-id", "8").body(Full::default());
+    let response = now(answer(own.expect("an answer")).call(request())).expect("an answer");
+    assert_eq!(response.headers().get_all("x-request-id").iter().collect::<Vec<_>>(), ["8"]);
+    let mut never = layer
+        .layer(service_fn(|_: Request<()>| pending::<Result<Response<Full<Bytes>>, BoxError>>()));
+    let never = never.call(request());
+    clock.advance(Duration::from_secs(1));
+    let response = now(never).expect("an answer");
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["x-request-id"]),
+        (504, &"7".parse().expect("a value"))
+    );
 }
