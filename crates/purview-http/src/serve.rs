@@ -40,7 +40,7 @@ pub use watch::HalfClosed;
 use crate::BoxError;
 use crate::ended::RequestEnded;
 use line::Line;
-use socket::Socket;
+use socket::{Patience, Socket};
 use timer::ContextTimer;
 use watch::Watched;
 
@@ -116,6 +116,7 @@ pub struct Server {
     phases: Phases,
     requests: Context,
     head_timeout: Duration,
+    write_timeout: Duration,
     half_closed: HalfClosed,
 }
 
@@ -128,7 +129,13 @@ impl Server {
         let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
         let requests_end = guard.disarm();
         cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
-        Server { phases, requests, head_timeout: HEAD_TIMEOUT, half_closed: HalfClosed::default() }
+        Server {
+            phases,
+            requests,
+            head_timeout: HEAD_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            half_closed: HalfClosed::default(),
+        }
     }
 
     /// Closes a connection that says nothing for so long, or of HTTP/1 on which no whole request's head has come: 30 seconds, if
@@ -136,6 +143,17 @@ impl Server {
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Server {
         self.head_timeout = timeout;
+        self
+    }
+
+    /// Closes a connection whose client reads nothing of what it is sent for so long, upgraded ones, too: 60 seconds, if nothing else
+    /// is said here. A client that reads slowly is served for as long as its request's time lasts.
+    ///
+    /// A client of HTTP/2 that reads its connection, and gives one of its streams no room, is not among them: that stream's body lasts as
+    /// long as the connection does. Its context ends in time.
+    #[must_use]
+    pub fn write_timeout(mut self, timeout: Duration) -> Server {
+        self.write_timeout = timeout;
         self
     }
 
@@ -221,10 +239,11 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let told = self.phases.stop_accepting.context();
+        let timer = ContextTimer::of(told);
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(ContextTimer::of(told)).header_read_timeout(self.head_timeout);
+        builder.http1().timer(timer.clone()).header_read_timeout(self.head_timeout);
         builder.http1().half_close(watch::IS_TOLD);
-        builder.http2().timer(ContextTimer::of(told));
+        builder.http2().timer(timer.clone());
         builder.http2().enable_connect_protocol(); // WebSockets over HTTP/2
         while let Ok(accepted) = told.run(listener.accept()).await {
             let (socket, peer) = match accepted {
@@ -238,12 +257,14 @@ impl Server {
             };
             let hold = self.phases.drain.hold(format!("connection {peer}"));
             let line = Line::new(socket);
-            let socket = Socket::new(Arc::clone(&line), hold);
+            let patience = Patience::new(timer.clone(), self.write_timeout);
+            let socket = Socket::new(Arc::clone(&line), patience, hold);
             let (limit, half_closed) = (self.head_timeout, self.half_closed);
             let (told, builder, service) = (told.clone(), builder.clone(), service.clone());
             connections.spawn(async move |_close| {
                 let gone = watch::gone(&line, half_closed);
                 connection(&line, socket, gone, &builder, service, &told, limit).await;
+                linger(line, &told).await;
                 Ok(())
             });
         }
@@ -252,6 +273,12 @@ impl Server {
 
 /// Who has not said by then what he wants is not waited for.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who reads nothing is gone, or might as well be. (nginx's `send_timeout` is the same.)
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Somewhat more than a client takes to notice that it is answered.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// After an error that is nobody's in particular.
 const WAIT: Duration = Duration::from_millis(50);
@@ -303,6 +330,16 @@ async fn connection<S, B>(
     }
     serving.as_mut().graceful_shutdown();
     first(serving.as_mut(), gone.as_mut()).await;
+}
+
+/// Lets a client that still sends read its answer: a connection that is closed on what it has sent is reset, and the answer can be
+/// lost with it. (Go waits for as long, nginx calls it a lingering close.)
+async fn linger(line: Arc<Line>, told: &Context) {
+    // After an upgrade, it is somebody else's.
+    if Arc::strong_count(&line) == 1 && line.has_unread() {
+        let (moment, _guard) = told.without_cancel().with_timeout(LINGER);
+        let _ = moment.run(Box::pin(line.discard())).await; // boxed: few connections need its room
+    }
 }
 
 /// Until either is ready. The second is always polled after the first, at whose traces it looks.

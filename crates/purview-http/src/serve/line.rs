@@ -150,6 +150,23 @@ impl Line {
         Poll::Ready(Ok(1 + written))
     }
 
+    /// Whether the client has sent more than was read.
+    pub(super) fn has_unread(&self) -> bool {
+        matches!(self.socket.try_read(&mut [0]), Ok(1))
+    }
+
+    /// Reads until the client ends, whatever it sends.
+    pub(super) async fn discard(&self) {
+        let mut scratch = [0; 4096];
+        while self.socket.readable().await.is_ok() {
+            match self.socket.try_read(&mut scratch) {
+                Ok(0) => return,
+                Err(err) if err.kind() != io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
     pub(super) fn end_writing(&self) -> io::Result<()> {
         SockRef::from(&self.socket).shutdown(Shutdown::Write)
     }

@@ -3,6 +3,7 @@
 mod ends;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod hanging_up;
+mod hostile;
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
