@@ -8,7 +8,7 @@ mod bars;
 mod counts;
 mod go;
 mod line;
-mod machine;
+pub(crate) mod machine;
 mod results;
 mod rounds;
 mod table;
@@ -90,37 +90,49 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
     write(&folder.join("results.json"), &results.json(&counts, &facts))?;
     write(&folder.join("table.md"), &text)?;
     println!("\n{text}");
-    if options.is_whole() { publish(&root.join("BENCHMARKS.md"), &text) } else { Ok(()) }
+    if options.is_whole() {
+        publish(&root.join("BENCHMARKS.md"), (BEGIN, END), &text)
+    } else {
+        Ok(())
+    }
 }
 
 fn build(root: &Path, folder: &Path) -> Result<Programs, String> {
-    println!("building");
-    let args = ["build", "--release", "--quiet", "-p", "purview-benches", "--message-format=json"];
-    let built = output("cargo", &args.map(String::from), &[])?;
-    // The artefacts say where they are: target folders can be anywhere.
-    let programs: Vec<PathBuf> = built
-        .lines()
-        .filter_map(|line| line.split_once(r#""executable":""#)?.1.split_once('"'))
-        .map(|(path, _)| PathBuf::from(path.replace(r"\\", r"\")))
-        .collect();
-    let find = |name: &str| {
-        let program =
-            programs.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
-        program.cloned().ok_or(format!("cargo did not say where it has put {name}"))
-    };
+    let programs = built("purview-benches")?;
+    let find = |name: &str| found(&programs, name);
     let go = Go::build(root, folder);
     let go = go.inspect_err(|why| eprintln!("Go is not run: {}", why.trim())).ok();
     Ok(Programs { time: find("bench")?, count: find("count")?, go })
 }
 
+/// The programs of a package, built for speed.
+pub(crate) fn built(package: &str) -> Result<Vec<PathBuf>, String> {
+    println!("building");
+    let args = ["build", "--release", "--quiet", "-p", package, "--message-format=json"];
+    let built = output("cargo", &args.map(String::from), &[])?;
+    // The artefacts say where they are: target folders can be anywhere.
+    let programs = built
+        .lines()
+        .filter_map(|line| line.split_once(r#""executable":""#)?.1.split_once('"'))
+        .map(|(path, _)| PathBuf::from(path.replace(r"\\", r"\")))
+        .collect();
+    Ok(programs)
+}
+
+/// The one of that name.
+pub(crate) fn found(programs: &[PathBuf], name: &str) -> Result<PathBuf, String> {
+    let program = programs.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
+    program.cloned().ok_or(format!("cargo did not say where it has put {name}"))
+}
+
 /// Replaces what is between the marks.
-fn publish(document: &Path, text: &str) -> Outcome {
+pub(crate) fn publish(document: &Path, (begin, end): (&str, &str), text: &str) -> Outcome {
     let old =
         fs::read_to_string(document).map_err(|err| format!("{}: {err}", document.display()))?;
     let parts =
-        old.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
+        old.split_once(begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1)));
     let (head, tail) = parts.ok_or(format!("{} has lost its marks", document.display()))?;
-    write(document, &format!("{head}{BEGIN}\n\n{text}\n{END}{tail}"))
+    write(document, &format!("{head}{begin}\n\n{text}\n{end}{tail}"))
 }
 
 fn write(file: &Path, text: &str) -> Outcome {

@@ -5,6 +5,7 @@
 mod bench;
 mod tidy;
 mod tools;
+mod wrk;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ cargo xtask bench         what purview costs, beside tokio-util and Go: into BEN
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
         [--rows P1,P4]    a part of it
         [--rounds N]      (default 7)
+cargo xtask wrk           what purview-http costs a request, beside tower-http: into BENCHMARKS.md, if it is 7 rounds or more
+        [--rounds N]      (default 7)
 ";
 
 type Outcome = Result<(), String>;
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
         ["tools"] => tools::fetch_all(&root()),
+        ["wrk", ref options @ ..] => wrk::run(&root(), options),
         ["bench", ref options @ ..] => bench::run(&root(), options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
