@@ -41,7 +41,7 @@ use crate::BoxError;
 use crate::ended::RequestEnded;
 use line::Line;
 use socket::{Patience, Socket};
-use timer::ContextTimer;
+use timer::{ContextTimer, LazyTimer};
 use watch::Watched;
 
 /// The phases in which a server goes down. See the [module](self).
@@ -241,7 +241,7 @@ impl Server {
         let told = self.phases.stop_accepting.context();
         let timer = ContextTimer::of(told);
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(timer.clone()).header_read_timeout(self.head_timeout);
+        builder.http1().header_read_timeout(self.head_timeout);
         builder.http1().half_close(watch::IS_TOLD);
         builder.http2().timer(timer.clone());
         builder.http2().enable_connect_protocol(); // WebSockets over HTTP/2
@@ -260,7 +260,8 @@ impl Server {
             let patience = Patience::new(timer.clone(), self.write_timeout);
             let socket = Socket::new(Arc::clone(&line), patience, hold);
             let (limit, half_closed) = (self.head_timeout, self.half_closed);
-            let (told, builder, service) = (told.clone(), builder.clone(), service.clone());
+            let (told, mut builder, service) = (told.clone(), builder.clone(), service.clone());
+            builder.http1().timer(LazyTimer::new(timer.clone()));
             connections.spawn(async move |_close| {
                 let gone = watch::gone(&line, half_closed);
                 connection(&line, socket, gone, &builder, service, &told, limit).await;

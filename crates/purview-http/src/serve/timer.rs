@@ -1,7 +1,9 @@
 //! hyper's timeouts, on the clock of the server's context. So no runtime's timers are needed, and a test's clock is for these, too.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,27 +13,37 @@ use purview::{CancelGuard, Context, Done};
 
 /// A clock, which is that of a context.
 #[derive(Clone, Debug)]
-pub(super) struct ContextTimer(Context);
+pub(super) struct ContextTimer {
+    base: Context,
+    /// Ends so late that it tells the time.
+    late: Context,
+}
+
+/// A hundred years.
+const LATE: Duration = Duration::from_secs(100 * 31_557_600);
 
 impl ContextTimer {
     /// On the clock of `ctx`, whose end does not matter.
     pub(super) fn of(ctx: &Context) -> ContextTimer {
-        ContextTimer(ctx.without_cancel())
+        let base = ctx.without_cancel();
+        let (late, guard) = base.with_timeout(LATE);
+        let _ = guard.disarm();
+        ContextTimer { base, late }
     }
 }
 
 impl Timer for ContextTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        Asleep::under(self.0.with_timeout(duration))
+        Asleep::under(self.base.with_timeout(duration))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Asleep::under(self.0.with_deadline(deadline))
+        Asleep::under(self.base.with_deadline(deadline))
     }
 
     fn now(&self) -> Instant {
-        let (now, _guard) = self.0.with_timeout(Duration::ZERO);
-        now.deadline().unwrap_or_else(Instant::now)
+        let now = self.late.deadline().zip(self.late.remaining());
+        now.map_or_else(Instant::now, |(deadline, left)| deadline - left)
     }
 }
 
@@ -60,3 +72,70 @@ impl Future for Asleep {
 }
 
 impl Sleep for Asleep {}
+
+/// For a timeout that begins anew with each request of a connection, and hardly ever passes. There is one alarm for the connection,
+/// which is left as it is while it rings too early; only then it is set again.
+#[derive(Clone)]
+pub(super) struct LazyTimer {
+    timer: ContextTimer,
+    alarm: Arc<Mutex<Option<Alarm>>>,
+}
+
+type Alarm = Pin<Box<dyn Sleep>>;
+
+impl LazyTimer {
+    pub(super) fn new(timer: ContextTimer) -> LazyTimer {
+        LazyTimer { timer, alarm: Arc::default() }
+    }
+
+    fn alarm(&self) -> MutexGuard<'_, Option<Alarm>> {
+        self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timer for LazyTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Dozing { timer: self.clone(), deadline })
+    }
+
+    fn now(&self) -> Instant {
+        self.timer.now()
+    }
+}
+
+impl fmt::Debug for LazyTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyTimer").finish_non_exhaustive()
+    }
+}
+
+/// Until a deadline. A later one of the same timer is no earlier.
+struct Dozing {
+    timer: LazyTimer,
+    deadline: Instant,
+}
+
+impl Future for Dozing {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
+        let Dozing { timer, deadline } = &*self;
+        // Taken out meanwhile: a waker is somebody else's code.
+        let set = timer.alarm().take();
+        let mut alarm = set.unwrap_or_else(|| timer.timer.sleep_until(*deadline));
+        while alarm.as_mut().poll(task).is_ready() {
+            if timer.now() >= *deadline {
+                return Poll::Ready(());
+            }
+            alarm = timer.timer.sleep_until(*deadline);
+        }
+        *timer.alarm() = Some(alarm);
+        Poll::Pending
+    }
+}
+
+impl Sleep for Dozing {}
