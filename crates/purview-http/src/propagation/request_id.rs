@@ -48,17 +48,15 @@ impl RequestId {
         const VERSION: u128 = 0xf << 76;
         const VARIANT: u128 = 0b11 << 62;
         let bits = bits & !VERSION & !VARIANT | 0x4 << 76 | 0b10 << 62;
-        let part = |from: u32, digits: u32| (bits >> from) & ((1 << (4 * digits)) - 1);
-        let text = format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            part(96, 8),
-            part(80, 4),
-            part(64, 4),
-            part(48, 4),
-            part(0, 12)
-        );
+        let bytes = bits.to_be_bytes();
+        let mut text = [b'-'; 36];
+        let digits = (0..36).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
+        for (n, at) in digits.enumerate() {
+            let shift = if n % 2 == 0 { 4 } else { 0 };
+            text[at] = b"0123456789abcdef"[usize::from(bytes[n / 2] >> shift & 0xf)];
+        }
         // Digits and dashes are a header's value.
-        RequestId(HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0")))
+        RequestId(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }
 
     /// What `headers` say, if there is one and it can be shown: 1 to 128 visible characters of ASCII.
