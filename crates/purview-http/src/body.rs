@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context as Task, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use purview::Done;
@@ -27,7 +29,14 @@ pin_project! {
     #[project = Projected]
     enum Kind<B> {
         // In the order in which they are dropped: as in the response's future.
-        Served { running: Option<Running>, #[pin] body: Watched<B>, #[pin] done: Done<'static> },
+        Served {
+            running: Option<Running>,
+            #[pin]
+            body: Watched<B>,
+            #[pin]
+            done: Done<'static>,
+            left: Option<u64>,
+        },
         Passed { #[pin] body: B },
         Text { text: Option<Bytes> },
     }
@@ -41,14 +50,19 @@ pin_project! {
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(crate) fn new(body: B, mut running: Running) -> Self {
+    /// The body of an answer with these headers.
+    pub(crate) fn new(body: B, headers: &HeaderMap, mut running: Running) -> Self {
         let done = running.dropped().clone().into_done();
         // Nobody asks such a body for anything.
         if running.is_head || body.is_end_stream() {
             running.finish();
         }
+        // A server need not ask for more than it has said that there is.
+        let said =
+            headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let left = said.or(body.size_hint().exact());
         let body = Watched { body: Some(body) };
-        ResponseBody { kind: Kind::Served { body, done, running: Some(running) } }
+        ResponseBody { kind: Kind::Served { body, done, left, running: Some(running) } }
     }
 
     /// With nothing to watch over.
@@ -76,7 +90,7 @@ where
         match self.project().kind.project() {
             Projected::Passed { body } => body.poll_frame(task).map_err(Into::into),
             Projected::Text { text } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Projected::Served { body, done, running } => {
+            Projected::Served { body, done, left, running } => {
                 let mut body = body.project().body;
                 let Some(serving) = body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
                 // The end is asked for first: a body that always has more would never wait for it.
@@ -87,7 +101,13 @@ where
                     serving.poll_frame(task)
                 };
                 let is_over = match &polled {
-                    Poll::Ready(Some(Ok(_))) => {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let (Some(left), Some(data)) = (left.as_mut(), frame.data_ref()) {
+                            *left = left.saturating_sub(data.len() as u64);
+                        }
+                        if let Some(running) = running.as_mut().filter(|_| *left == Some(0)) {
+                            running.note_whole();
+                        }
                         body.as_ref().as_pin_ref().is_none_or(|body| body.is_end_stream())
                     }
                     Poll::Ready(_) => true,

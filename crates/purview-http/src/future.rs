@@ -70,7 +70,9 @@ where
                     return Poll::Ready(match result {
                         Ok(mut response) => {
                             running.sign(response.headers_mut());
-                            Ok(response.map(|body| ResponseBody::new(body, running)))
+                            let (parts, body) = response.into_parts();
+                            let body = ResponseBody::new(body, &parts.headers, running);
+                            Ok(Response::from_parts(parts, body))
                         }
                         Err(err) => {
                             running.finish();

@@ -18,6 +18,8 @@ pub(crate) struct Running {
     pub(crate) form: Form,
     /// The answer has no body to be read, whatever the handler gives.
     pub(crate) is_head: bool,
+    /// As much of the answer has been handed over as was said that there is. Who drops the rest has not gone.
+    is_whole: bool,
     is_over: bool,
 }
 
@@ -29,7 +31,7 @@ impl Running {
         form: Form,
         is_head: bool,
     ) -> Running {
-        Running { guard, dropped, config, form, is_head, is_over: false }
+        Running { guard, dropped, config, form, is_head, is_whole: false, is_over: false }
     }
 
     pub(crate) fn dropped(&self) -> &Context {
@@ -52,6 +54,11 @@ impl Running {
         }
     }
 
+    /// Nothing more of the answer has to be asked for.
+    pub(crate) fn note_whole(&mut self) {
+        self.is_whole = true;
+    }
+
     /// The whole answer has been handed over.
     pub(crate) fn finish(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
@@ -62,7 +69,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.is_over {
+        if self.is_whole {
+            self.finish();
+        } else if !self.is_over {
             self.guard.cancel_with(self.config.causes().client_gone.clone());
         }
     }

@@ -160,10 +160,10 @@ impl Server {
     /// What a client of HTTP/1 is taken for that has closed its side of the connection: gone or, as it is without this, to be
     /// served if it still reads.
     ///
-    /// To find that out, it is sent something: the first letter of the answer that it waits for. If it is gone, the request ends a
-    /// round trip later, with [`RequestEnded::ClientGone`] as the cause. While an answer is sent, its next piece tells. Of a stream
-    /// that is silent it can take a minute and more; where that is too long, and no client of the service closes its side early,
-    /// `Gone` is for the better.
+    /// To find that out, it is sent something: the first letter of the answer that it waits for, or, of a stream, a zero before the
+    /// next chunk's size. If it is gone, the request ends a round trip later, with [`RequestEnded::ClientGone`] as the cause. Of
+    /// an answer whose length was said, the next piece tells; where none comes, it can take a minute and more. If that is too long,
+    /// and no client of the service closes its side early, `Gone` is for the better.
     ///
     /// ```
     /// # use purview::{Context, shutdown::Shutdown};
@@ -338,6 +338,7 @@ async fn connection<S, B>(
 async fn linger(line: Arc<Line>, told: &Context) {
     // After an upgrade, it is somebody else's.
     if Arc::strong_count(&line) == 1 && line.has_unread() {
+        let _ = line.end_writing(); // if hyper has not: it is to see the end
         let (moment, _guard) = told.without_cancel().with_timeout(LINGER);
         let _ = moment.run(Box::pin(line.discard())).await; // boxed: few connections need its room
     }

@@ -3,9 +3,10 @@
 //!
 //! What always holds:
 //!
-//! - I1. The letter that may be sent ahead is sent between two answers: all of the last one has gone to the system, and nothing of the
-//!   next one has been written.
-//! - I2. It is sent once, and taken off the next answer; so what the client reads is what hyper wrote, byte for byte.
+//! - I1. A letter is sent ahead between two answers, or between two chunks of one: all of what was before has gone to the system, and
+//!   nothing of what comes next has been written.
+//! - I2. That of an answer is sent once, and taken off the answer; so what the client reads is what hyper wrote, byte for byte.
+//! - I3. That of a chunk is a zero before its size, which may have as many (RFC 9112, 7.1). It is sent once in an answer.
 //!
 //! While there is a watch, it and hyper are polled by one task, one after the other. When an upgrade hands the socket to another
 //! task, the watch is over. So the flags are atomics for the compiler's sake, and relaxed.
@@ -13,7 +14,7 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
@@ -22,7 +23,23 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 /// The first letter of every answer of HTTP/1, whatever its version and status.
-const FIRST_LETTER: u8 = b'H';
+const OF_ANSWER: u8 = b'H';
+
+/// What every chunk may begin with, the last one, too.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const OF_CHUNK: u8 = b'0';
+
+/// What a client of HTTP/1 waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Awaited {
+    /// Nothing, or what nobody here can begin.
+    Nothing,
+    /// The beginning of its answer.
+    Answer,
+    /// The next chunk of it.
+    Chunk,
+}
 
 /// A client of which nothing was heard for so long is asked whether it is there; and so often again, until the system gives up.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -30,8 +47,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A connection.
 pub(super) struct Line {
     pub(super) socket: TcpStream,
-    /// A request of HTTP/1 waits for the beginning of its answer. Written by the service (watch.rs).
-    pub(super) is_awaited: AtomicBool,
+    /// What the client waits for, an [`Awaited`]. Written by the service (watch.rs).
+    awaited: AtomicU8,
     /// All that hyper has written has gone to the system, and nothing waits in its buffer. Written by the socket.
     is_flushed: AtomicBool,
     /// The first letter of the next answer has been sent. Set by the watch, taken back by the socket.
@@ -48,7 +65,7 @@ impl Line {
         let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
         Arc::new(Line {
             socket,
-            is_awaited: AtomicBool::new(false),
+            awaited: AtomicU8::new(Awaited::Nothing as u8),
             is_flushed: AtomicBool::new(true),
             is_ahead: AtomicBool::new(false),
             is_decided: AtomicBool::new(false),
@@ -64,26 +81,37 @@ impl Line {
         self.is_decided.store(true, Ordering::Relaxed);
     }
 
-    /// Sends the first letter of the next answer, if there is one to come and it has not been sent. (I1, I2)
+    /// From here on the client waits for that.
+    pub(super) fn awaits(&self, what: Awaited) {
+        self.awaited.store(what as u8, Ordering::Relaxed);
+    }
+
+    /// The letter that can be sent now. (I1, I2, I3)
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn letter(&self) -> Option<u8> {
+        if !self.is_flushed.load(Ordering::Relaxed) || self.is_ahead.load(Ordering::Relaxed) {
+            return None;
+        }
+        let letters = [(Awaited::Answer, OF_ANSWER), (Awaited::Chunk, OF_CHUNK)];
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        letters.iter().find(|(what, _)| *what as u8 == awaited).map(|(_, letter)| *letter)
+    }
+
+    /// Sends the first letter of what the client waits for, if that can be said and has not been sent.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn poll_send_ahead(&self, task: &mut Task<'_>) -> Poll<io::Result<()>> {
-        let is_due = self.is_awaited.load(Ordering::Relaxed)
-            && self.is_flushed.load(Ordering::Relaxed)
-            && !self.is_ahead.load(Ordering::Relaxed);
-        if !is_due {
-            return Poll::Ready(Ok(()));
-        }
+        let Some(letter) = self.letter() else { return Poll::Ready(Ok(())) };
         loop {
             // Nobody else waits for it: hyper has nothing to write.
             ready!(self.socket.poll_write_ready(task))?;
-            match self.socket.try_write(&[FIRST_LETTER]) {
-                Ok(sent) => {
-                    self.is_ahead.store(sent == 1, Ordering::Relaxed);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            match self.socket.try_write(&[letter]) {
+                Ok(_none @ 0) => {}
+                Ok(_) if letter == OF_ANSWER => self.is_ahead.store(true, Ordering::Relaxed),
+                Ok(_) => self.awaits(Awaited::Nothing),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(err) => return Poll::Ready(Err(err)),
             }
+            return Poll::Ready(Ok(()));
         }
     }
 
@@ -138,7 +166,7 @@ impl Line {
     fn poll_write_behind(&self, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let rest = match bytes.split_first() {
             None => return Poll::Ready(Ok(0)),
-            Some((&FIRST_LETTER, rest)) => rest,
+            Some((&OF_ANSWER, rest)) => rest,
             // No HTTP/1, and so half an answer to nobody.
             Some(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
         };

@@ -8,24 +8,25 @@
 //! FIN   it sends no more. It is gone, or it only has no more to say, and reads
 //! ```
 //! After a FIN the two look the same until the client is sent something: who is gone answers with RST, who reads, reads. So it is sent
-//! something: the first letter of the answer that it waits for, which is the same for all of them (line.rs). When the answer has
-//! begun, its next piece does the same; where there is none for long, TCP's own keepalive, as soon as the client's system has
-//! forgotten the connection: on Linux, after a minute.
+//! something: the first letter of the answer that it waits for, which is the same for all of them; when that has begun, and comes in
+//! chunks, a zero before the next one's size (line.rs). Of an answer whose length was said, the next piece does the same; where
+//! there is none for long, TCP's own keepalive, as soon as the client's system has forgotten the connection: on Linux, after a
+//! minute.
 //!
 //! It is tempting to take every FIN for a client that is gone, as hyper does unless it is told otherwise; but `shutdown(SHUT_WR)` is
 //! legal, and `nc` does it. Where the system does not tell of a FIN without a read (not on Linux), hyper's way is all there is.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, ready};
 
-use http::{Request, Version};
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
-use super::line::Line;
+use super::line::{Awaited, Line};
 
 /// Whether the system tells of a client's end without a read.
 pub(super) const IS_TOLD: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -76,7 +77,7 @@ pub enum HalfClosed {
     Gone,
 }
 
-/// Notes on the line that a request waits for its answer.
+/// Notes on the line what a request waits for.
 pub(super) struct Watched<S> {
     service: S,
     line: Arc<Line>,
@@ -88,16 +89,22 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Watched<S> {
-    type Response = S::Response;
+impl<S, B> Service<Request<Incoming>> for Watched<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    B: Body,
+{
+    type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // In HTTP/2 all is read at all times, and the protocol tells of ends.
         let is_watched = request.version() < Version::HTTP_2;
-        let awaited = is_watched.then(|| Awaited::new(Arc::clone(&self.line)));
-        Answering { answering: self.service.call(request), awaited }
+        let waiting = is_watched.then(|| Waiting::new(Arc::clone(&self.line)));
+        let takes_chunks =
+            request.version() == Version::HTTP_11 && request.method() != Method::HEAD;
+        Answering { answering: self.service.call(request), waiting, takes_chunks }
     }
 }
 
@@ -106,35 +113,90 @@ pin_project! {
     pub(super) struct Answering<F> {
         #[pin]
         answering: F,
-        awaited: Option<Awaited>,
+        waiting: Option<Waiting>,
+        takes_chunks: bool,
     }
 }
 
-impl<F: Future> Future for Answering<F> {
-    type Output = F::Output;
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<WatchedBody<B>>, E>;
 
-    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<F::Output> {
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = this.answering.poll(task);
-        if polled.is_ready() {
-            *this.awaited = None;
+        let response = ready!(this.answering.poll(task))?;
+        let mut waiting = this.waiting.take();
+        if *this.takes_chunks && is_chunked(&response) {
+            waiting.iter().for_each(|waiting| waiting.0.awaits(Awaited::Chunk));
+        } else {
+            waiting = None;
         }
-        polled
+        Poll::Ready(Ok(response.map(|body| WatchedBody { body, waiting })))
+    }
+}
+
+/// Whether hyper sends it in chunks, for certain.
+fn is_chunked<B: Body>(response: &Response<B>) -> bool {
+    let says = |name| response.headers().contains_key(name);
+    let status = response.status();
+    let has_none = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    response.version() == Version::HTTP_11
+        && !(has_none || says(header::CONTENT_LENGTH) || says(header::TRANSFER_ENCODING))
+        && !response.body().is_end_stream()
+        && response.body().size_hint().exact().is_none()
+}
+
+pin_project! {
+    /// Until all of the answer has been handed over.
+    pub(super) struct WatchedBody<B> {
+        #[pin]
+        body: B,
+        waiting: Option<Waiting>,
+    }
+}
+
+impl<B: Body> Body for WatchedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let polled = ready!(this.body.as_mut().poll_frame(task));
+        let goes_on = matches!(&polled, Some(Ok(frame)) if frame.is_data());
+        if !goes_on || this.body.is_end_stream() {
+            *this.waiting = None;
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// A connection of HTTP/1 has one at a time.
-struct Awaited(Arc<Line>);
+struct Waiting(Arc<Line>);
 
-impl Awaited {
-    fn new(line: Arc<Line>) -> Awaited {
-        line.is_awaited.store(true, Ordering::Relaxed);
-        Awaited(line)
+impl Waiting {
+    fn new(line: Arc<Line>) -> Waiting {
+        line.awaits(Awaited::Answer);
+        Waiting(line)
     }
 }
 
-impl Drop for Awaited {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.is_awaited.store(false, Ordering::Relaxed);
+        self.0.awaits(Awaited::Nothing);
     }
 }

@@ -98,6 +98,13 @@ async fn serve(half_closed: HalfClosed) -> Service {
             }),
         )
         .route("/pieces", any(pieces))
+        .route(
+            "/known",
+            any(async |words: State<Words>, ctx: Ctx| {
+                ([("content-length", "11")], pieces(words, ctx).await)
+            }),
+        )
+        .route("/hello", any(async || "hello"))
         .with_state(words)
         .layer(ContextLayer::new(server.context()));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -277,7 +284,7 @@ async fn who_expects_to_be_told_to_continue_is_told_so_in_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_goes_on_for_who_reads_and_ends_with_the_next_piece_for_who_does_not() {
+async fn a_stream_goes_on_for_who_reads_and_ends_for_who_does_not() {
     for reads in [true, false] {
         let mut service = serve(HalfClosed::Served).await;
         let mut client = sent(service.address, &GET.replace("/work", "/pieces"));
@@ -293,16 +300,57 @@ async fn a_stream_goes_on_for_who_reads_and_ends_with_the_next_piece_for_who_doe
         .await;
         client.get_ref().shutdown(Close::Write).expect("it is open");
         if reads {
+            let mut client = blocking(move || {
+                let mut ahead = [0];
+                client.read_exact(&mut ahead).expect("the beginning of a size");
+                assert_eq!(&ahead, b"0");
+                client
+            })
+            .await;
             service.go.send(()).expect("it waits");
             service.go.send(()).expect("it waits");
             let rest = blocking(move || rest(&mut client)).await;
-            assert_eq!(rest, "3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n");
+            assert_eq!(rest, "3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n", "and it is not said again");
             assert_eq!(service.heard().await, "Some(Finished)");
         } else {
             drop(client);
-            service.go.send(()).expect("it waits");
-            assert_eq!(service.heard().await, "Some(ClientGone)");
+            assert_eq!(service.heard().await, "Some(ClientGone)", "and no piece was sent");
         }
+        service.over().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_sent_in_chunks_has_nothing_sent_ahead() {
+    for request in ["GET /known HTTP/1.1", "GET /pieces HTTP/1.0", "GET /known HTTP/1.0"] {
+        let mut service = serve(HalfClosed::Served).await;
+        let mut client = sent(service.address, &format!("{request}\r\nhost: test\r\n\r\n"));
+        assert_eq!(service.heard().await, "begun");
+        service.go.send(()).expect("it waits");
+        let client = blocking(move || {
+            assert!(!head(&mut client).contains("chunked"));
+            let mut piece = [0; 3];
+            client.read_exact(&mut piece).expect("a piece");
+            assert_eq!(&piece, b"one");
+            client.get_ref().shutdown(Close::Write).expect("it is open");
+            client
+        })
+        .await;
+        // Others are answered meanwhile; so that was noticed, too.
+        let address = service.address;
+        blocking(move || {
+            for _ in 0..20 {
+                let mut other = super::client(address);
+                send(&mut other, "/hello", "connection: close\r\n");
+                assert!(rest(&mut other).ends_with("hello"));
+            }
+        })
+        .await;
+        service.go.send(()).expect("it waits");
+        service.go.send(()).expect("it waits");
+        let mut client = client;
+        assert_eq!(blocking(move || rest(&mut client)).await, "twothree", "{request}");
+        assert_eq!(service.heard().await, "Some(Finished)");
         service.over().await;
     }
 }

@@ -194,16 +194,18 @@ async fn deadlines_that_make_no_sense_are_ignored_or_refused_as_the_policy_says(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_comes_by_drops_is_not_waited_for() {
     let service = serve().await;
-    let (address, clock) = (service.address, service.clock.clone());
-    let closed = tokio::spawn(blocking(move || {
+    let address = service.address;
+    let mut slow = blocking(move || {
         let mut slow = client(address);
         for part in ["GET /ignoring HT", "TP/1.1\r\n"] {
             slow.get_mut().write_all(part.as_bytes()).expect("it reads");
         }
-        rest(&mut slow)
-    }));
+        slow
+    })
+    .await;
+    let closed = tokio::spawn(blocking(move || rest(&mut slow)));
     while !closed.is_finished() {
-        clock.advance(SECOND);
+        service.clock.advance(SECOND);
         tokio::task::yield_now().await;
     }
     assert!(!closed.await.expect("no panic").contains("200"));

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -204,7 +204,12 @@ async fn idle_connections_are_closed_at_once_and_new_ones_refused() {
     let report = running.over().await; // and no time passes
     assert!(report.is_clean() && report.took() == Duration::ZERO, "{report}");
     assert_eq!(blocking(move || rest(&mut idle)).await, "");
-    assert!(TcpStream::connect(address).is_err(), "it has stopped listening");
+    // A process that another test starts has a copy of the listener, between fork and exec.
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "it has stopped listening");
+        tokio::task::yield_now().await;
+    }
     drop(never_used);
 }
 
@@ -338,39 +343,6 @@ async fn who_never_says_what_he_wants_is_not_waited_for() {
     }
     running.signal.cancel();
     assert!(running.over().await.is_clean());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_speaks_http_2_and_is_told_to_go_away_in_good_order() {
-    let curl = std::process::Command::new("curl").arg("--version").output();
-    if !curl.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("HTTP2")) {
-        eprintln!("skipped: there is no curl that speaks HTTP/2");
-        return;
-    }
-    let mut running = start().await;
-    let url = format!("http://{}/work", running.address);
-    let curl = blocking(move || {
-        let mut curl = std::process::Command::new("curl");
-        curl.args([
-            "-s",
-            "--max-time",
-            "60",
-            "--http2-prior-knowledge",
-            "-w",
-            " %{http_version} %{http_code}",
-        ]);
-        curl.arg(url).stdout(std::process::Stdio::piped()).spawn().expect("there is curl")
-    })
-    .await;
-    assert_eq!(running.heard().await, "begun");
-    running.signal.cancel_with("SIGTERM");
-    running.until(|phases| is_begun(phases.drain.context())).await;
-    running.go.send(()).expect("it waits");
-    assert_eq!(running.heard().await, "finished");
-    let output = blocking(move || curl.wait_with_output()).await.expect("curl ends");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "finished 2 200");
-    let report = running.over().await;
-    assert!(report.is_clean(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,108 @@
+//! curl, over HTTP/1 and HTTP/2.
+
+use std::path::PathBuf;
+
+use purview::time::ManualClock;
+use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
+
+use super::peer::{Peer, program, run};
+use super::service::{SECOND, Service};
+
+const PROTOCOLS: [(&str, &str); 2] = [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")];
+
+/// One that speaks both.
+fn curl() -> Option<PathBuf> {
+    let curl = program("curl")?;
+    let version = std::process::Command::new(&curl).arg("--version").output().ok()?;
+    let speaks = String::from_utf8_lossy(&version.stdout).contains("HTTP2");
+    if !speaks {
+        eprintln!("skipped: this curl does not speak HTTP/2");
+    }
+    speaks.then_some(curl)
+}
+
+fn ask(curl: &std::path::Path, protocol: &str, url: &str, more: &[&str]) -> Peer {
+    let mut args = vec!["-sN", "--max-time", "60", protocol];
+    args.extend(["-w", "\n%{http_version} %{http_code} %{exitcode}\n", url]);
+    args.extend(more);
+    Peer::start(curl, &args)
+}
+
+#[test]
+fn curl_is_answered_504_when_the_time_that_it_gave_is_up() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, version) in PROTOCOLS {
+            let clock = ManualClock::new();
+            let headers = DeadlineHeaders::new([DeadlineHeader::relative(), DeadlineHeader::Grpc]);
+            let mut service = Service::start(&clock, |layer| layer.believe(headers)).await;
+            let url = format!("{}/work", service.url);
+            for header in ["x-request-timeout: 1500ms", "grpc-timeout: 1500m"] {
+                let curl =
+                    ask(&curl, protocol, &url, &["-H", header, "-H", "accept: application/json"]);
+                assert_eq!(service.heard().await, "begun 1.5s");
+                clock.advance(SECOND * 2);
+                assert_eq!(service.heard().await, "TimedOut");
+                let answer =
+                    format!("{{\"error\":\"the request's time was up\"}}\n\n{version} 504 0");
+                assert_eq!(curl.rest().await, answer);
+            }
+        }
+    });
+}
+
+#[test]
+fn curl_that_is_killed_ends_its_request() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, _) in PROTOCOLS {
+            for path in ["work", "stream"] {
+                let mut service = Service::start(&ManualClock::new(), |layer| layer).await;
+                let mut curl = ask(&curl, protocol, &format!("{}/{path}", service.url), &[]);
+                assert_eq!(service.heard().await, "begun");
+                if path == "stream" {
+                    assert_eq!(curl.heard().await, "half");
+                }
+                curl.kill().await;
+                assert_eq!(service.heard().await, "ClientGone", "{protocol} {path}");
+            }
+        }
+    });
+}
+
+#[test]
+fn curl_does_not_take_half_a_stream_for_a_whole_one() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, version) in PROTOCOLS {
+            let clock = ManualClock::new();
+            let mut service = Service::start(&clock, |layer| layer.limit(SECOND)).await;
+            let mut curl = ask(&curl, protocol, &format!("{}/stream", service.url), &[]);
+            assert_eq!(service.heard().await, "begun 1s");
+            assert_eq!(curl.heard().await, "half");
+            clock.advance(SECOND);
+            assert_eq!(service.heard().await, "TimedOut");
+            let said = curl.rest().await;
+            let end = said.trim_start();
+            assert!(end.starts_with(&format!("{version} 200 ")) && !end.ends_with(" 0"), "{said}");
+        }
+    });
+}
+
+#[test]
+fn curl_is_answered_while_we_go_down_and_told_to_go_away_in_good_order() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, version) in PROTOCOLS {
+            let mut service = Service::start(&ManualClock::new(), |layer| layer).await;
+            let curl = ask(&curl, protocol, &format!("{}/work", service.url), &[]);
+            assert_eq!(service.heard().await, "begun");
+            service.signal.cancel_with("SIGTERM");
+            service.go_on();
+            assert_eq!(service.heard().await, "Finished");
+            assert_eq!(curl.rest().await, format!("done\n{version} 200 0"));
+            let report = service.shutdown.run().await;
+            assert!(report.is_clean(), "{report}");
+        }
+    });
+}

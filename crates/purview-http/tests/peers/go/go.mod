@@ -1,0 +1,3 @@
+module purview-peer
+
+go 1.24
