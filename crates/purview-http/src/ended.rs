@@ -30,6 +30,8 @@ pub enum RequestEnded {
     TimedOut,
     /// The server goes down, and the time for those in flight was up.
     ServerShutdown,
+    /// The handler, or the body, panicked.
+    Panicked,
     /// The whole answer was handed over. Whoever still works for this request does so for nobody.
     Finished,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for RequestEnded {
             RequestEnded::ClientGone => "the client went away",
             RequestEnded::TimedOut => "the request's time was up",
             RequestEnded::ServerShutdown => "the server is shutting down",
+            RequestEnded::Panicked => "the request's handler panicked",
             RequestEnded::Finished => "the request was answered",
         })
     }

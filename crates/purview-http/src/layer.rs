@@ -85,6 +85,7 @@ pub(crate) struct Config {
 pub(crate) struct Causes {
     pub(crate) client_gone: Cause,
     pub(crate) timed_out: Cause,
+    pub(crate) panicked: Cause,
     pub(crate) finished: Cause,
 }
 
@@ -105,6 +106,7 @@ impl ContextLayer {
             causes: Causes {
                 client_gone: Cause::from(RequestEnded::ClientGone),
                 timed_out: Cause::from(RequestEnded::TimedOut),
+                panicked: Cause::from(RequestEnded::Panicked),
                 finished: Cause::from(RequestEnded::Finished),
             },
         };

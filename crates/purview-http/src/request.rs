@@ -1,15 +1,16 @@
 //! A request on its way: from the call of the service to the last byte of the answer.
 
 use std::sync::Arc;
+use std::thread;
 
 use http::HeaderMap;
 use purview::{CancelGuard, Context};
 
 use crate::answer::Form;
-use crate::layer::Config;
+use crate::layer::{Causes, Config};
 
 /// The duty to end a request's context, with the cause that fits. It is handed from the response's future to its body; wherever it
-/// is dropped before the end, the client has gone.
+/// is dropped before the end, the client has gone; unless that is because of a panic.
 pub(crate) struct Running {
     guard: CancelGuard,
     /// Ends when the handler, or the body, is to be dropped: with the request's context, or a grace later.
@@ -72,7 +73,9 @@ impl Drop for Running {
         if self.is_whole {
             self.finish();
         } else if !self.is_over {
-            self.guard.cancel_with(self.config.causes().client_gone.clone());
+            let Causes { panicked, client_gone, .. } = self.config.causes();
+            let cause = if thread::panicking() { panicked } else { client_gone };
+            self.guard.cancel_with(cause.clone());
         }
     }
 }

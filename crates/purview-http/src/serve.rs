@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -205,6 +206,39 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        self.spawn_each(listener, move |_peer| service.clone());
+    }
+
+    /// Serves each connection by a service of its own, which `make` gives for the peer's address: so that requests can be told who
+    /// asks, for example.
+    ///
+    /// ```no_run
+    /// # use axum::{Router, extract::ConnectInfo, routing::get};
+    /// # use purview_http::serve::Server;
+    /// # use std::net::SocketAddr;
+    /// # fn example(server: Server, listener: tokio::net::TcpListener) {
+    /// let app: Router = Router::new()
+    ///     .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| format!("hello, {peer}")));
+    /// server.spawn_each(listener, move |peer| app.clone().layer(axum::Extension(ConnectInfo(peer))));
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn_each<S, B>(
+        self,
+        listener: TcpListener,
+        make: impl FnMut(SocketAddr) -> S + Send + 'static,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
         let Phases { stop_accepting, drain, close, .. } = &self.phases;
         let group: TaskGroup<purview::Error> = TaskGroup::builder(close.context())
             .name("connections")
@@ -217,7 +251,7 @@ impl Server {
         let hold = stop_accepting.hold("listener");
         let connections = Arc::clone(&group);
         group.spawn_named("listener", async move |_close| {
-            self.accept(&listener, service, &connections).await;
+            self.accept(&listener, make, &connections).await;
             drop((listener, connections, hold)); // from here on, connections are refused
             Ok(())
         });
@@ -226,7 +260,7 @@ impl Server {
     async fn accept<S, B>(
         &self,
         listener: &TcpListener,
-        service: S,
+        mut make: impl FnMut(SocketAddr) -> S,
         connections: &TaskGroup<purview::Error>,
     ) where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -260,7 +294,7 @@ impl Server {
             let patience = Patience::new(timer.clone(), self.write_timeout);
             let socket = Socket::new(Arc::clone(&line), patience, hold);
             let (limit, half_closed) = (self.head_timeout, self.half_closed);
-            let (told, mut builder, service) = (told.clone(), builder.clone(), service.clone());
+            let (told, mut builder, service) = (told.clone(), builder.clone(), make(peer));
             builder.http1().timer(LazyTimer::new(timer.clone()));
             connections.spawn(async move |_close| {
                 let gone = watch::gone(&line, half_closed);

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use purview::leak::Check;
 use purview::time::ManualClock;
 use purview::{Context, Error};
 use purview_http::client::{ContextLayer, ErrorKind};
@@ -330,6 +331,22 @@ fn a_body_that_never_waits_ends_all_the_same_and_what_was_read_to_the_end_is_who
         assert!(Error::find(&*err).is_some_and(Error::is_canceled));
         assert_eq!(polls.load(Ordering::Relaxed), 1);
         assert!(all.frame().await.is_none());
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_keeps_no_context() {
+    run(async {
+        let (server, _told) = Planned::new([]);
+        let url = serve(server.router()).await;
+        let client = ContextLayer::new().layer(hyper());
+        let check = Check::new();
+        for _ in 0..10 {
+            let (ctx, _guard) = Context::background().with_timeout(SECOND * 60);
+            text(client.clone().oneshot(get(&url, &ctx)).await.expect("an answer")).await;
+        }
+        check.wait(SECOND * 30).await.expect("nothing is left");
+        assert_eq!(server.hits().len(), 10);
     });
 }
 

@@ -1,6 +1,7 @@
 //! A request from its call to the last byte of its answer, and what ends it before.
 
 use std::future::{pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use http::{Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use purview::time::ManualClock;
-use purview::{CancelGuard, Context, Error};
+use purview::{CancelGuard, Context, Error, Key};
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders, OnInvalid};
 use purview_http::{BoxError, ContextLayer, RequestEnded, RequestExt, ResponseBody, Style};
 use tower::{Layer, Service, service_fn};
@@ -69,6 +70,18 @@ fn full(text: &'static str) -> Response<Full<Bytes>> {
     Response::new(Full::from(text))
 }
 
+#[test]
+fn a_request_is_below_the_servers_context_and_sees_its_values() {
+    static BASE: Key<&str> = Key::new("base");
+    let (root, _stop) = Context::background().derive().value(&BASE, "base").build();
+    let layer = ContextLayer::new(&root);
+    let seen = Seen::default();
+    drop(now(call(&layer, get(&[]), &seen, || ready(full("hello")))));
+    let ctx = seen.ctx();
+    assert_eq!(ctx.value(&BASE), Some(&"base"));
+    assert!(!root.is_done() && ctx.is_done());
+}
+
 // ── deadlines ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -95,6 +108,16 @@ fn the_deadline_is_the_earlier_of_the_servers_and_the_clients_less_the_reserve()
         let _answer = call(&layer, request, &seen, pending::<Response<Parts>>);
         assert_eq!(seen.ctx().remaining(), left, "{layer:?}");
     }
+}
+
+#[test]
+fn the_time_begins_with_the_request_and_not_with_the_layer() {
+    let Server { clock, root, stop: _stop } = server();
+    let layer = ContextLayer::new(&root).limit(SECOND);
+    clock.advance(SECOND * 5);
+    let seen = Seen::default();
+    let _answer = call(&layer, get(&[]), &seen, pending::<Response<Parts>>);
+    assert_eq!(seen.ctx().remaining(), Some(SECOND));
 }
 
 #[test]
@@ -265,6 +288,23 @@ fn an_answer_that_was_handed_over_is_the_cause_too() {
     let head = Request::head("/").body(()).expect("a request");
     drop(now(call(&layer, head, &seen, || ready(full("never sent")))));
     assert_eq!(ended(&seen), Some(RequestEnded::Finished));
+}
+
+#[test]
+fn a_handler_that_panics_is_the_cause() {
+    let Server { root, stop: _stop, .. } = server();
+    let layer = ContextLayer::new(&root);
+    let seen = Seen::default();
+    let panics = || async {
+        tokio::task::yield_now().await;
+        panic!("a test's")
+    };
+    let mut answer: Answer<Parts> = call(&layer, get(&[]), &seen, panics);
+    assert!(poll_once(answer.as_mut()).is_pending());
+    // As a server's task is dropped, by the panic itself.
+    let unwound = catch_unwind(AssertUnwindSafe(move || poll_once(answer.as_mut()).is_ready()));
+    assert!(unwound.is_err());
+    assert_eq!(ended(&seen), Some(RequestEnded::Panicked));
 }
 
 #[test]

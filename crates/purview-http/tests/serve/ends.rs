@@ -1,5 +1,7 @@
 //! What is left when the drain is over, of handlers that have no last words; and a process that has no descriptors left.
 
+use axum::extract::ConnectInfo;
+
 use super::*;
 
 /// Serves what says that it has begun and then waits for nothing, and a body that is never whole; without a grace.
@@ -8,6 +10,16 @@ async fn serve(begin: &Context) -> (Phases, Shutdown, SocketAddr, mpsc::Unbounde
     let phases = Phases::new(&mut shutdown, SECOND * 20);
     let server = Server::new(phases.clone());
     let (say, said) = mpsc::unbounded_channel();
+    let saying = say.clone();
+    let panics = async move |Ctx(ctx): Ctx| -> &'static str {
+        let saying = saying.clone();
+        tokio::spawn(async move {
+            let err = ctx.done().await;
+            let _ = saying.send(format!("{:?}", RequestEnded::of(&err)));
+        });
+        tokio::task::yield_now().await;
+        panic!("a test's")
+    };
     let endless = async move |Ctx(ctx): Ctx| {
         let ended = say.clone();
         tokio::spawn(async move {
@@ -20,6 +32,7 @@ async fn serve(begin: &Context) -> (Phases, Shutdown, SocketAddr, mpsc::Unbounde
     let app = Router::new()
         .route("/", get(async || "hello"))
         .route("/endless", get(endless))
+        .route("/panics", get(panics))
         .route("/stream", get(async || Response::new(Body::new(Stream(Some("half"))))))
         .layer(ContextLayer::new(server.context()));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -56,6 +69,66 @@ async fn who_has_no_answer_when_the_drain_is_over_is_answered_503_and_half_a_bod
     let (head, rest) = blocking(move || (head(&mut waiting), rest(&mut reading))).await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert_eq!(rest, "", "no last chunk: nobody takes it for whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_told_to_stop_serves_nobody() {
+    let (begin, signal) = Context::background().with_cancel();
+    signal.cancel_with("SIGTERM, early");
+    let (_phases, shutdown, address, _said) = serve(&begin).await;
+    let report = shutdown.run().await;
+    assert!(report.is_clean(), "{report}");
+    refused(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_panics_takes_its_connection_and_no_other() {
+    let (begin, signal) = Context::background().with_cancel();
+    let (_phases, shutdown, address, mut said) = serve(&begin).await;
+    let mut other = client(address);
+    send(&mut other, "/endless", "");
+    assert_eq!(said.recv().await.as_deref(), Some("begun"));
+    let mut panics = client(address);
+    send(&mut panics, "/panics", "");
+    assert_eq!(blocking(move || rest(&mut panics)).await, "");
+    assert_eq!(said.recv().await.as_deref(), Some("Some(Panicked)"));
+    let mut next = client(address);
+    send(&mut next, "/", "connection: close\r\n");
+    assert!(blocking(move || rest(&mut next)).await.ends_with("hello"));
+    assert!(said.try_recv().is_err(), "the other goes on");
+    signal.cancel();
+    drop((other, shutdown));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_nothing_and_no_more_is_sent_nothing() {
+    let (begin, signal) = Context::background().with_cancel();
+    let (_phases, shutdown, address, _said) = serve(&begin).await;
+    let mut silent = client(address);
+    silent.get_ref().shutdown(std::net::Shutdown::Write).expect("it is open");
+    assert_eq!(blocking(move || rest(&mut silent)).await, "");
+    signal.cancel();
+    assert!(shutdown.run().await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_connection_can_have_a_service_of_its_own() {
+    let (begin, signal) = Context::background().with_cancel();
+    let mut shutdown = Shutdown::new(&begin);
+    let server = Server::new(Phases::new(&mut shutdown, SECOND * 20));
+    let whoami = async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string();
+    let app = Router::new().route("/", get(whoami)).layer(ContextLayer::new(server.context()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    server.spawn_each(listener, move |peer| app.clone().layer(axum::Extension(ConnectInfo(peer))));
+    for _ in 0..3 {
+        let mut client = client(address);
+        let own = client.get_ref().local_addr().expect("it is connected");
+        send(&mut client, "/", "connection: close\r\n");
+        assert!(blocking(move || rest(&mut client)).await.ends_with(&own.to_string()));
+    }
+    signal.cancel();
+    assert!(shutdown.run().await.is_clean());
 }
 
 #[cfg(target_os = "linux")]

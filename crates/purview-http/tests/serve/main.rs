@@ -154,6 +154,16 @@ fn rest(client: &mut BufReader<TcpStream>) -> String {
     String::from_utf8_lossy(&rest).into_owned()
 }
 
+/// It has stopped listening.
+async fn refused(address: SocketAddr) {
+    // A process that another test starts has a copy of the listener, between fork and exec.
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "it still listens");
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
@@ -204,12 +214,7 @@ async fn idle_connections_are_closed_at_once_and_new_ones_refused() {
     let report = running.over().await; // and no time passes
     assert!(report.is_clean() && report.took() == Duration::ZERO, "{report}");
     assert_eq!(blocking(move || rest(&mut idle)).await, "");
-    // A process that another test starts has a copy of the listener, between fork and exec.
-    let begin = Instant::now();
-    while TcpStream::connect(address).is_ok() {
-        assert!(begin.elapsed() < PATIENCE, "it has stopped listening");
-        tokio::task::yield_now().await;
-    }
+    refused(address).await;
     drop(never_used);
 }
 
