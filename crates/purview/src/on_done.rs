@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::Context;
 use crate::error::Error;
-use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, fence};
+use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, is_last};
 use crate::tree::Kept;
 use crate::waiter::{Waiter, Who};
 
@@ -318,13 +318,8 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let owners = &self.get().owners;
-        // As for an `Arc` that is unique: whoever has the only count has it for himself.
-        if owners.load(Ordering::Acquire) != 1 {
-            if owners.fetch_sub(1, Ordering::Release) != 1 {
-                return;
-            }
-            fence(Ordering::Acquire);
+        if !is_last(&self.get().owners) {
+            return;
         }
         let free = self.get().free;
         if matches!(self.get().phase.load(Ordering::Relaxed), WAITING | DETACHED) {

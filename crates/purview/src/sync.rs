@@ -127,6 +127,29 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Gives back one of a count. True for the last, who sees all that the others have done. As for an `Arc` that is unique: whoever has
+/// the one there is has it for himself.
+#[inline]
+pub(crate) fn is_last(count: &AtomicU32) -> bool {
+    if count.load(Ordering::Acquire) == 1 {
+        return true;
+    }
+    let is_last = count.fetch_sub(1, Ordering::Release) == 1;
+    if is_last {
+        acquire(count);
+    }
+    is_last
+}
+
+#[inline]
+fn acquire(_count: &AtomicU32) {
+    // ThreadSanitizer does not know fences.
+    #[cfg(purview_sanitize)]
+    let _ = _count.load(Ordering::Acquire);
+    #[cfg(not(purview_sanitize))]
+    fence(Ordering::Acquire);
+}
+
 /// Waits to be notified, for `time` at the most; in a model, for ever.
 pub(crate) fn wait<'a, T>(
     condvar: &Condvar,

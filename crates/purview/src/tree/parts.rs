@@ -10,7 +10,7 @@ use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
 use crate::list::Link;
 use crate::state::Ending;
-use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, fence};
+use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, is_last};
 use crate::timer::{Entry, Target};
 
 use super::facts::Ended;
@@ -259,15 +259,7 @@ impl Node {
     #[inline]
     unsafe fn is_last_of_memory(node: NonNull<Node>) -> bool {
         // SAFETY: the count that is given up keeps it so far.
-        let memory = unsafe { &node.as_ref().head.memory };
-        // As for an `Arc` that is unique: whoever has the one count there is has it for himself.
-        if memory.load(Ordering::Acquire) != 1 {
-            if memory.fetch_sub(1, Ordering::Release) != 1 {
-                return false;
-            }
-            fence(Ordering::Acquire);
-        }
-        true
+        is_last(unsafe { &node.as_ref().head.memory })
     }
 
     /// Whether nothing of the user's goes with it: no value, no cause.
