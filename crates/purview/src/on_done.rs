@@ -9,6 +9,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+#[cfg(unix)]
+use std::sync::MutexGuard;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::Context;
@@ -173,6 +175,12 @@ const OVER: u8 = 4;
 
 /// Where threads sleep that wait for callbacks to be over. One for all: it is rare, and who finds it is not his sleeps on.
 static SOMETHING_OVER: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+
+/// Keeps them where they are while the process is forked.
+#[cfg(unix)]
+pub(crate) fn hold() -> MutexGuard<'static, ()> {
+    SOMETHING_OVER.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Callback {
     /// With two counts: its registration's, and the one for its list.

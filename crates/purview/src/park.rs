@@ -34,14 +34,21 @@ impl Wake for Parker {
     }
 }
 
+thread_local! {
+    /// Made once a thread, so that waiting allocates nothing. A wake-up that comes late, from an earlier wait, makes
+    /// the next one look once too often. It is taken while it is waited on: a wait inside a wait has one of its own, or it
+    /// would take the outer one's wake-ups.
+    static PARKER: Cell<Option<(Arc<Parker>, Waker)>> = const { Cell::new(None) };
+}
+
+/// In a forked child: a wake-up that came late may have been in the middle of it, and its lock is taken for good.
+#[cfg(unix)]
+pub(crate) fn forget() {
+    let _ = PARKER.try_with(|kept| std::mem::forget(kept.take()));
+}
+
 /// Runs `future` on this thread, which sleeps while it is pending.
 pub(crate) fn block_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
-    thread_local! {
-        /// Made once a thread, so that waiting allocates nothing. A wake-up that comes late, from an earlier wait, makes
-        /// the next one look once too often. It is taken while it is waited on: a wait inside a wait has one of its own, or it
-        /// would take the outer one's wake-ups.
-        static PARKER: Cell<Option<(Arc<Parker>, Waker)>> = const { Cell::new(None) };
-    }
     // A thread that is being torn down has no thread-locals any more.
     let kept = PARKER.try_with(Cell::take).ok().flatten();
     let (parker, waker) = kept.unwrap_or_else(|| {

@@ -8,7 +8,7 @@
 #![cfg_attr(unix, expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork"))]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -35,8 +35,17 @@ struct Spoke(Mutex<Wheel>);
 /// In a storm of deadlines, callbacks are handed over once in so many: some ten microseconds.
 const BUSY: u32 = 32;
 
-static DRIVER: LazyLock<Driver> = LazyLock::new(|| Driver {
-    wheels: std::array::from_fn(|_| Spoke(Mutex::new(Wheel::new()))),
+/// There from the beginning: a child that is forked while another thread makes something would wait for that thread for ever.
+#[cfg(not(all(test, purview_loom)))]
+static DRIVER: Driver = Driver {
+    wheels: [const { Spoke(Mutex::new(Wheel::new())) }; WHEELS],
+    bell: Bell::new(),
+    has_thread: AtomicBool::new(false),
+};
+
+#[cfg(all(test, purview_loom))]
+static DRIVER: std::sync::LazyLock<Driver> = std::sync::LazyLock::new(|| Driver {
+    wheels: [const { Spoke(Mutex::new(Wheel::new())) }; WHEELS],
     bell: Bell::new(),
     has_thread: AtomicBool::new(false),
 });
@@ -47,6 +56,9 @@ fn wheel(number: usize) -> MutexGuard<'static, Wheel> {
 
 /// Runs `change` on a wheel; then starts the thread, or wakes it, if something was put in that it would come too late for.
 pub(crate) fn with_wheel<R>(number: usize, change: impl FnOnce(&mut Wheel) -> R) -> R {
+    // Before the first lock: a fork would leave it taken in the child.
+    #[cfg(unix)]
+    fork::watch();
     let mut wheel = wheel(number);
     let result = change(&mut wheel);
     let put_in = wheel.take_sooner();
@@ -65,8 +77,6 @@ fn start_thread() {
     if DRIVER.has_thread.swap(true, Ordering::Relaxed) {
         return;
     }
-    #[cfg(unix)]
-    fork::watch();
     if thread::Builder::new().name("purview-timer".into()).spawn(serve).is_err() {
         DRIVER.has_thread.store(false, Ordering::Relaxed);
     }
@@ -171,17 +181,18 @@ fn fire(due: Due, batch: &mut Batch) {
 #[cfg(unix)]
 mod fork {
     use std::cell::RefCell;
-    use std::sync::atomic::Ordering;
-    use std::sync::{MutexGuard, Once};
+    use std::sync::MutexGuard;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::super::runner;
     use super::{DRIVER, WHEELS, Wheel};
-    use crate::sync;
+    use crate::{on_done, park, sync};
 
     struct Held {
         _wheels: [MutexGuard<'static, Wheel>; WHEELS],
         _bell: sync::MutexGuard<'static, bool>,
         runner: MutexGuard<'static, runner::State>,
+        _over: MutexGuard<'static, ()>,
     }
 
     thread_local! {
@@ -198,19 +209,36 @@ mod fork {
         ) -> std::ffi::c_int;
     }
 
-    /// Called once, before the first thread starts. Where it fails, out of memory, a child has no deadlines.
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+
+    /// Called before the first lock is taken and the first thread starts. Where it fails, out of memory, a child has no
+    /// deadlines.
+    #[inline]
     pub(super) fn watch() {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            let _ = pthread_atfork(Some(prepare), Some(parent), Some(child));
-        });
+        if !WATCHED.load(Ordering::Acquire) {
+            register();
+        }
+    }
+
+    /// Two threads may both come here; neither waits for the other, which a fork would take away.
+    #[cold]
+    fn register() {
+        let _ = pthread_atfork(Some(prepare), Some(parent), Some(child));
+        WATCHED.store(true, Ordering::Release);
     }
 
     extern "C" fn prepare() {
-        let wheels = std::array::from_fn(super::wheel);
-        let held = Held { _wheels: wheels, _bell: DRIVER.bell.hold(), runner: runner::state() };
         // A thread that is being torn down has no such place any more; its child then does without the care.
-        let _ = HELD.try_with(|place| place.replace(Some(held)));
+        let _ = HELD.try_with(|place| {
+            let mut place = place.borrow_mut();
+            // Watched twice, it is called twice.
+            place.get_or_insert_with(|| Held {
+                _wheels: std::array::from_fn(super::wheel),
+                _bell: DRIVER.bell.hold(),
+                runner: runner::state(),
+                _over: on_done::hold(),
+            });
+        });
     }
 
     extern "C" fn parent() {
@@ -223,6 +251,7 @@ mod fork {
             DRIVER.has_thread.store(false, Ordering::Relaxed);
             DRIVER.bell.forget();
             held.runner.forget_threads();
+            park::forget();
         }
     }
 }
