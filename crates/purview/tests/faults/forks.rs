@@ -1,0 +1,149 @@
+//! F21: a process that is forked while its threads are in the middle of everything. The child has one thread; what it makes
+//! itself works, deadlines and all.
+//!
+//! What it inherits from the middle of another thread's work is taken for good, whoever's it is: a context's lock, if the
+//! deadline of that context then comes in the child, and the lock that std takes where a thread begins or ends. So neither
+//! is done here while it is forked.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, mpsc};
+use std::task::Waker;
+use std::thread;
+use std::time::Duration;
+
+use purview::{Context, OnDone, Semaphore};
+
+use crate::child::{DONE, alone};
+use crate::process::forked;
+use crate::support::{HOUR, poll};
+
+const MICRO: Duration = Duration::from_micros(1);
+
+/// Waits, is called back and waits for that, by cancels and by deadlines.
+fn everything() {
+    let (root, _root_guard) = Context::background().with_timeout(HOUR);
+    let (ctx, _guard) = root.with_timeout(50 * MICRO);
+    let (say, hear) = mpsc::channel();
+    ctx.on_done(move |_| _ = say.send(())).detach();
+    assert!(ctx.done().wait().is_deadline_exceeded());
+    assert!(hear.recv().is_ok(), "it is called");
+    assert!(root.sleep_blocking(20 * MICRO).is_ok());
+    // A callback that runs on the thread kept for them, while somebody waits for it to be over.
+    let (ctx, _guard) = root.with_timeout(20 * MICRO);
+    let (say, hear) = mpsc::channel();
+    let registration = ctx.on_done(move |_| {
+        assert!(say.send(()).is_ok());
+        thread::yield_now();
+    });
+    assert!(hear.recv().is_ok(), "it is called");
+    drop(registration);
+    let (ctx, guard) = root.with_cancel();
+    let (merged, _merged_guard) = Context::any_of([&ctx, &root]);
+    guard.cancel();
+    assert!(merged.done().wait().is_canceled());
+    let semaphore = Semaphore::new(1);
+    let permit = semaphore.try_acquire(1);
+    assert!(semaphore.acquire_blocking(&ctx, 1).is_err());
+    drop(permit);
+}
+
+/// Arms and disarms, cancels, calls back, and waits for each other's callbacks, until it is over.
+fn storm(over: &AtomicBool, passed: &Mutex<Option<OnDone>>) {
+    let (root, _guard) = Context::background().with_timeout(HOUR);
+    while !over.load(Ordering::Relaxed) {
+        let (ctx, guard) = root.with_timeout(HOUR / 2);
+        let registration = ctx.on_done(|_| thread::yield_now());
+        assert!(poll(pin!(ctx.sleep(HOUR)), Waker::noop()).is_pending());
+        let another = passed.lock().expect("no panic").replace(registration);
+        guard.cancel();
+        drop(another);
+    }
+}
+
+#[test]
+fn f21_a_child_forked_in_the_middle_of_everything_has_deadlines_and_callbacks_of_its_own() {
+    alone(|| {
+        everything();
+        let (over, passed) = (AtomicBool::new(false), Mutex::new(None));
+        let (old, old_guard) = Context::background().with_timeout(HOUR);
+        let (armed, _guard) = Context::background().with_timeout(1_000 * MICRO);
+        let registration = armed.on_done(|_| {});
+        let begun = Barrier::new(4);
+        thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    begun.wait();
+                    storm(&over, &passed);
+                });
+            }
+            begun.wait();
+            for round in 0..100 {
+                let status = forked(|| {
+                    (0..3).for_each(|_| everything());
+                    assert!(!old.is_done());
+                    old_guard.handle().cancel();
+                    assert!(old.is_done(), "the child's copy");
+                    assert!(armed.done().wait().is_deadline_exceeded(), "from before the fork");
+                });
+                assert_eq!(status, DONE << 8, "round {round}");
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        drop(registration);
+        assert!(!old.is_done(), "not the parent's");
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f21_a_child_forked_while_another_thread_reads_the_clock_for_the_first_time_has_deadlines() {
+    use crate::limits;
+
+    alone(|| {
+        // Each time in a process that has nothing yet, and in which one thread is about to make it.
+        for round in 0..100_u32 {
+            let status = forked(|| {
+                let (go, gone) = (Barrier::new(2), Barrier::new(2));
+                thread::scope(|s| {
+                    s.spawn(|| {
+                        go.wait();
+                        let (ctx, _guard) = Context::background().with_timeout(HOUR);
+                        let _ = poll(pin!(ctx.sleep(HOUR)), Waker::noop());
+                        let _registration = ctx.on_done(|_| {});
+                        gone.wait();
+                    });
+                    // So that it starts none.
+                    limits::no_more_memory();
+                    go.wait();
+                    (0..round % 10 * 300).for_each(|_| std::hint::spin_loop());
+                    let status = forked(|| {
+                        limits::as_before();
+                        everything();
+                    });
+                    gone.wait();
+                    limits::as_before();
+                    assert_eq!(status, DONE << 8, "round {round}");
+                });
+            });
+            assert_eq!(status, DONE << 8, "round {round}");
+        }
+    });
+}
+
+#[test]
+fn f21_a_callback_may_fork_on_its_own_thread_and_both_go_on() {
+    alone(|| {
+        for _ in 0..20 {
+            let (say, hear) = mpsc::channel();
+            let (ctx, _guard) = Context::background().with_timeout(20 * MICRO);
+            ctx.on_done(move |_| {
+                let status = forked(|| (0..3).for_each(|_| everything()));
+                assert!(say.send(status).is_ok());
+            })
+            .detach();
+            assert_eq!(hear.recv().expect("it is called"), DONE << 8);
+            everything();
+        }
+    });
+}

@@ -1,0 +1,197 @@
+//! F1, F4, F9: callbacks, values and causes that panic, when they are called or dropped.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use purview::time::ManualClock;
+use purview::{CancelGuard, Context};
+
+use crate::support::{HOUR, poll, waker_of, watched};
+
+/// It panics; quietly, and with something that panics when it is dropped.
+pub(crate) fn explode() -> ! {
+    resume_unwind(Box::new(Bomb))
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            explode();
+        }
+    }
+}
+
+/// Whether `code` panics.
+pub(crate) fn explodes(code: impl FnOnce()) -> bool {
+    let result = catch_unwind(AssertUnwindSafe(code));
+    result.map_err(std::mem::forget).is_err()
+}
+
+/// The ways in which a context can end where somebody waits for that.
+const ENDS: [&str; 3] = ["cancel", "drop", "deadline"];
+
+fn end(how: &str, guard: CancelGuard, clock: &ManualClock) {
+    match how {
+        "cancel" => guard.cancel(),
+        "drop" => drop(guard),
+        _ => clock.advance(HOUR),
+    }
+}
+
+// ── F1 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn f1_a_callback_that_panics_first_last_or_in_between_keeps_no_other_from_being_called() {
+    const ALL: usize = 5;
+    for how in ENDS {
+        for panicking in [&[0][..], &[2], &[4], &[0, 4], &[0, 1, 2, 3, 4], &[]] {
+            let clock = ManualClock::new();
+            let (ctx, guard) = clock.root().with_timeout(HOUR);
+            let (below, _guard) = ctx.with_cancel();
+            let called = Arc::new(AtomicUsize::new(0));
+            let at: Vec<_> = (0..ALL).map(|n| if n % 2 == 0 { &ctx } else { &below }).collect();
+            for (n, ctx) in at.into_iter().enumerate() {
+                let (called, panics) = (Arc::clone(&called), panicking.contains(&n));
+                let call = move |_err: &purview::Error| {
+                    called.fetch_add(1, Ordering::SeqCst);
+                    if panics {
+                        explode();
+                    }
+                };
+                ctx.on_done(call).detach();
+            }
+            assert_eq!(explodes(|| end(how, guard, &clock)), !panicking.is_empty(), "{how}");
+            assert_eq!(called.load(Ordering::SeqCst), ALL, "{how}, {panicking:?}");
+            // And it is a context like any other that has ended.
+            assert!(below.is_done() && ctx.with_cancel().0.is_done());
+            assert_eq!((ctx.statistics().children(), ctx.statistics().callbacks()), (0, 0));
+            assert_eq!(Arc::strong_count(&called), 1, "and nothing is left of them");
+        }
+    }
+}
+
+#[test]
+fn f1_the_thread_that_is_kept_for_callbacks_survives_what_they_throw() {
+    watched(|| {
+        for _ in 0..20 {
+            let (ctx, _guard) = Context::background().with_timeout(Duration::from_millis(1));
+            let (say, hear) = mpsc::channel();
+            for n in 0..10 {
+                let say = say.clone();
+                let call = move |_err: &purview::Error| {
+                    say.send(n).expect("it is waited for");
+                    explode();
+                };
+                ctx.on_done(call).detach();
+            }
+            drop(say);
+            // One that is slow is overtaken by those behind it.
+            let mut called: Vec<_> = hear.iter().collect();
+            called.sort_unstable();
+            assert_eq!(called, (0..10).collect::<Vec<_>>());
+        }
+    });
+}
+
+// ── F4 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn f4_what_a_callback_holds_may_panic_when_it_is_dropped_called_or_not() {
+    for way in ["stopped", "dropped", "called", "never"] {
+        let (ctx, guard) = Context::background().with_cancel();
+        let called = Arc::new(AtomicUsize::new(0));
+        let (bomb, count) = (Bomb, Arc::clone(&called));
+        let registration = ctx.on_done(move |_| {
+            let _bomb = bomb;
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let (other, count) = (Arc::new(()), Arc::clone(&called));
+        let held = Arc::clone(&other);
+        ctx.on_done(move |_| {
+            let _held = held;
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .detach();
+        assert!(explodes(|| match way {
+            "stopped" => assert!(registration.stop()),
+            "dropped" => drop(registration),
+            "called" => guard.cancel(),
+            _ => drop(Context::background().on_done(move |_| drop((Bomb, registration)))),
+        }));
+        guard.cancel();
+        assert_eq!(called.load(Ordering::SeqCst), 1 + usize::from(way == "called"), "{way}");
+        assert_eq!((Arc::strong_count(&other), ctx.statistics().callbacks()), (1, 0), "{way}");
+    }
+}
+
+#[derive(Debug)]
+struct Cause(Bomb);
+
+impl fmt::Debug for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bomb")
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+#[test]
+fn f4_a_cause_that_comes_too_late_and_panics_when_it_is_dropped_changes_nothing() {
+    let (ctx, guard) = Context::background().with_cancel();
+    guard.cancel_with("first");
+    assert!(explodes(|| guard.cancel_with(Cause(Bomb))));
+    assert_eq!(ctx.err().expect("ended").to_string(), "context canceled: first");
+    assert!(!explodes(|| guard.cancel()));
+    let plan = ctx.derive().timeout(HOUR).deadline_cause(Cause(Bomb));
+    assert!(explodes(|| drop(plan.build())), "of a context that is done already");
+    assert!(
+        explodes(|| drop(ctx.derive().deadline_cause(Cause(Bomb)))),
+        "of one that is not built"
+    );
+}
+
+// ── F9 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn f9_a_cancel_in_a_drop_while_its_thread_unwinds_serves_all_and_adds_no_second_panic() {
+    struct Cancels(CancelGuard);
+    impl Drop for Cancels {
+        fn drop(&mut self) {
+            assert!(thread::panicking());
+            self.0.handle().cancel_with("while it unwinds");
+        }
+    }
+    let (ctx, guard) = Context::background().with_cancel();
+    let called = Arc::new(AtomicUsize::new(0));
+    let mut wait = Box::pin(ctx.done());
+    assert!(poll(wait.as_mut(), &waker_of(|| explode())).is_pending());
+    for _ in 0..3 {
+        let called = Arc::clone(&called);
+        let call = move |err: &purview::Error| {
+            assert_eq!(err.to_string(), "context canceled: while it unwinds");
+            called.fetch_add(1, Ordering::SeqCst);
+            explode();
+        };
+        ctx.on_done(call).detach();
+    }
+    let cancels = Cancels(guard);
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _cancels = cancels;
+        resume_unwind(Box::new("the first"));
+    }));
+    assert_eq!(unwound.expect_err("it panicked").downcast_ref(), Some(&"the first"));
+    assert_eq!(called.load(Ordering::SeqCst), 3);
+    assert!(ctx.is_done());
+}
