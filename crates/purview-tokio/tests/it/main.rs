@@ -4,5 +4,6 @@ mod aborts;
 mod deaths;
 mod groups;
 mod maps;
+mod runtimes;
 mod streams;
 mod tokens;
