@@ -139,3 +139,34 @@ pub(super) fn count_up(count: &AtomicU32) {
         std::process::abort();
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::MOST;
+    use crate::Context;
+    use crate::sync::Ordering;
+
+    #[test]
+    fn f32_more_handles_than_can_be_counted_end_the_process_before_the_count_comes_round() {
+        const IS_CHILD: &str = "PURVIEW_FAULT";
+        let (ctx, guard) = Context::background().with_cancel();
+        if std::env::var_os(IS_CHILD).is_none() {
+            let name = std::thread::current().name().map(str::to_string);
+            let mut child = std::process::Command::new(std::env::current_exe().expect("known"));
+            child.args(["--exact", "--nocapture", &name.unwrap_or_default()]).env(IS_CHILD, "1");
+            let output = child.output().expect("started as this was");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(!output.status.success() && said.contains("the last"), "{said}");
+            assert!(!said.contains("one too many"), "{said}");
+            return;
+        }
+        // As if so many had been forgotten.
+        let strong = &ctx.as_ref().head().strong;
+        strong.store(MOST - 1, Ordering::Relaxed);
+        let (child, _guard) = guard.context().with_cancel();
+        std::mem::forget((ctx.clone(), child));
+        println!("the last");
+        std::mem::forget(ctx.clone());
+        println!("one too many");
+    }
+}
