@@ -136,8 +136,9 @@ const CRATES: [&str; 6] = [
 ];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 8] = [
+const SOAKED: [(&str, &str); 9] = [
     ("purview", "it"),
+    ("purview", "faults"),
     ("purview", "alloc"),
     ("purview", "leaks"),
     ("purview-tokio", "it"),

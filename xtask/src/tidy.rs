@@ -13,9 +13,11 @@ type Found = Result<Vec<String>, String>;
 type Check = fn(&Path) -> Found;
 
 pub(crate) fn run(root: &Path) -> Outcome {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 8] = [
         ("the core has no dependencies", core_has_no_dependencies),
         ("every promise has a test", promises_have_tests),
+        ("every fault has a test", faults_have_tests),
+        ("a build changes nothing else", builds_are_alike),
         ("files are short, or say why not", files_are_short),
         ("each unsafe module says why", unsafe_has_reasons),
         ("documents name what there is", documents_are_true),
@@ -58,6 +60,70 @@ fn promises_have_tests(root: &Path) -> Found {
         missing.push(format!("PROMISES.md: only {} promises were found", numbers.len()));
     }
     Ok(missing)
+}
+
+/// The faults of FAULTS.md, and the tests that it names.
+fn faults_have_tests(root: &Path) -> Found {
+    const FAULTS: usize = 40;
+    let faults = read(&root.join("FAULTS.md"))?;
+    let mut found = Vec::new();
+    for number in 1..=FAULTS {
+        let rows =
+            faults.lines().filter(|line| line.starts_with(&format!("| F{number} |"))).count();
+        if rows != 1 {
+            found.push(format!("FAULTS.md: F{number} is there {rows} times"));
+        }
+    }
+    for row in faults.lines().filter(|line| line.starts_with("| F") && !line.starts_with("| F |")) {
+        let tests: Vec<&str> =
+            row.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
+        if tests.is_empty() && !row.ends_with("| — |") {
+            found.push(format!("FAULTS.md: neither a test nor a dash: {row}"));
+        }
+        for test in tests {
+            if !is_test(root, test)? {
+                found.push(format!("FAULTS.md: there is no {test}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether there is a function of that name where the path says: `crate::binary::module::test`, or `crate::module::tests::test`.
+fn is_test(root: &Path, path: &str) -> Result<bool, String> {
+    let parts: Vec<&str> = path.split("::").collect();
+    let [name, modules @ .., test] = &parts[..] else { return Ok(false) };
+    let folder = root.join("crates").join(name.replace('_', "-"));
+    let modules: PathBuf = modules.iter().filter(|module| **module != "tests").collect();
+    let files = ["tests", "src"].map(|part| folder.join(part).join(&modules));
+    for file in files.iter().flat_map(|file| [file.with_extension("rs"), file.join("main.rs")]) {
+        if file.exists() && read(&file)?.contains(&format!("fn {test}(")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Nothing depends on how it is built, nothing is exported by name, and the models' cfg is the tests'.
+fn builds_are_alike(root: &Path) -> Found {
+    let wrong = ["cfg(panic", "panic = \"abort\"", "no_mangle", "export_name", "link_section"];
+    let mut found = Vec::new();
+    for file in sources(&root.join("crates"))? {
+        let text = read(&file)?;
+        if file.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let bad = wrong.into_iter().filter(|bad| text.contains(bad));
+        found.extend(bad.map(|bad| format!("{}: {bad}", file.display())));
+        let alone = text.replace("all(test, purview_loom)", "");
+        let alone = alone.replace("all(test, not(purview_loom))", "");
+        for line in alone.lines().filter(|line| line.contains("purview_loom")) {
+            if !line.trim_start().starts_with("//") {
+                found.push(format!("{}: without test: {line}", file.display()));
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn files_are_short(root: &Path) -> Found {
@@ -119,6 +185,7 @@ fn documents_are_true(root: &Path) -> Found {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "SECURITY.md",
+        "FAULTS.md",
     ] {
         let text = read(&root.join(document))?;
         for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
