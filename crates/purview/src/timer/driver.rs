@@ -178,6 +178,9 @@ fn fire(due: Due, batch: &mut Batch) {
 
 /// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, so that the child has
 /// them free and the wheels whole; and the child notes that it has no threads.
+///
+/// Locks of contexts are not among them: there may be millions. If another thread was changing a context at that moment, its
+/// deadline is in the child's wheels, and the child's thread would wait there when it comes (FAULTS.md, "After a fork").
 #[cfg(unix)]
 mod fork {
     use std::cell::RefCell;

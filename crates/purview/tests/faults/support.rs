@@ -101,8 +101,10 @@ pub(crate) mod sys {
         /// POSIX; `status` is written.
         pub(crate) safe fn waitpid(pid: c_int, status: &mut c_int, options: c_int) -> c_int;
         /// POSIX: to a process.
+        #[cfg(target_os = "linux")]
         pub(crate) safe fn kill(pid: c_int, signal: c_int) -> c_int;
         /// POSIX.
+        #[cfg(target_os = "linux")]
         pub(crate) safe fn getpid() -> c_int;
         /// C: to be called when the process exits, after the calling thread's locals are gone.
         pub(crate) safe fn atexit(call: extern "C" fn()) -> c_int;
@@ -125,6 +127,7 @@ pub(crate) mod sys {
     #[repr(C)]
     pub(crate) struct Limit(pub(crate) u64, pub(crate) u64);
 
+    #[cfg(target_os = "linux")]
     pub(crate) const SIGABRT: c_int = 6;
     /// Waiting for a child returns also when it has stopped.
     #[cfg(target_os = "linux")]
