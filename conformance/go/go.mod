@@ -1,0 +1,3 @@
+module purview-conformance
+
+go 1.25

@@ -1,0 +1,155 @@
+//! purview, on a manual clock.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use purview::time::ManualClock;
+use purview::{CancelGuard, Context, Key, OnDone};
+
+use crate::KEYS;
+use crate::program::Op;
+use crate::world::{End, Seen, World};
+
+static VALUES: [Key<u32>; KEYS] = [Key::new("a"), Key::new("b"), Key::new("c")];
+
+/// A cause that is a number.
+#[derive(Debug)]
+struct Number(u32);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Number {}
+
+/// purview's contexts.
+pub struct Ours {
+    clock: ManualClock,
+    begin: Instant,
+    contexts: Vec<(Context, Option<CancelGuard>)>,
+    registrations: Vec<Option<OnDone>>,
+    ran: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Default for Ours {
+    fn default() -> Self {
+        let clock = ManualClock::new();
+        Ours {
+            begin: clock.now(),
+            contexts: vec![(clock.root(), None)],
+            clock,
+            registrations: Vec::new(),
+            ran: Arc::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Ours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ours").field("contexts", &self.contexts.len()).finish_non_exhaustive()
+    }
+}
+
+fn micros(time: i64) -> Duration {
+    Duration::from_micros(time.unsigned_abs())
+}
+
+impl Ours {
+    /// Drops all contexts but the root, and all registrations, beginning where `from` says. How many children the root has then.
+    #[must_use]
+    pub fn let_go(mut self, from: usize) -> usize {
+        let root = self.contexts.remove(0);
+        let count = self.contexts.len().max(1);
+        self.contexts.rotate_left(from % count);
+        if from.is_multiple_of(2) {
+            self.registrations.clear();
+            self.contexts.clear();
+        } else {
+            self.contexts.clear();
+            self.registrations.clear();
+        }
+        root.0.statistics().children()
+    }
+}
+
+impl World for Ours {
+    fn derive(&mut self, op: Op) {
+        let parent = |parent: usize| &self.contexts[parent].0;
+        let guarded = |(context, guard)| (context, Some(guard));
+        let made = match op {
+            Op::Cancel(it) => guarded(parent(it).with_cancel()),
+            Op::Deadline(it, after, cause) => {
+                // Relative and absolute take turns.
+                let child = parent(it).derive();
+                let child = if after < 0 {
+                    let now = self.clock.now();
+                    child.deadline(now.checked_sub(micros(after)).unwrap_or(now))
+                } else if after % 2 == 0 {
+                    child.deadline(self.clock.now() + micros(after))
+                } else {
+                    child.timeout(micros(after))
+                };
+                let child = if cause == 0 { child } else { child.deadline_cause(Number(cause)) };
+                guarded(child.build())
+            }
+            Op::Value(it, key, value) => (parent(it).with_value(&VALUES[key % KEYS], value), None),
+            Op::Detach(it) => (parent(it).without_cancel(), None),
+            Op::Grace(it, time) => guarded(parent(it).with_grace(micros(time))),
+            Op::Merge(one, other) => guarded(Context::any_of([parent(one), parent(other)])),
+            _ => return,
+        };
+        self.contexts.push(made);
+    }
+
+    fn end(&mut self, context: usize, cause: u32) {
+        match &self.contexts[context].1 {
+            None => {}
+            Some(guard) if cause == 0 => guard.cancel(),
+            Some(guard) => guard.cancel_with(Number(cause)),
+        }
+    }
+
+    fn drop_guard(&mut self, context: usize) {
+        // A handle remains, so that it can still be canceled, to no effect.
+        if let Some(guard) = self.contexts[context].1.take() {
+            drop(guard);
+        }
+    }
+
+    fn advance(&mut self, by: i64) {
+        self.clock.advance(micros(by));
+    }
+
+    fn watch(&mut self, context: usize) {
+        let (number, ran) = (self.registrations.len(), Arc::clone(&self.ran));
+        let registration = self.contexts[context].0.on_done(move |_| {
+            ran.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        });
+        self.registrations.push(Some(registration));
+    }
+
+    fn stop(&mut self, registration: usize) -> bool {
+        self.registrations[registration].take().is_some_and(OnDone::stop)
+    }
+
+    fn look(&self, context: usize) -> Seen {
+        let context = &self.contexts[context].0;
+        let end = context.err().map(|err| {
+            let cause = err.cause().and_then(|cause| cause.downcast_ref::<Number>());
+            let cause = cause.map_or(0, |number| number.0);
+            if err.is_canceled() { End::Canceled(cause) } else { End::DeadlineExceeded(cause) }
+        });
+        let deadline = context.deadline().map(|at| {
+            let after = at.saturating_duration_since(self.begin).as_micros() as i64;
+            if at >= self.begin { after } else { -((self.begin - at).as_micros() as i64) }
+        });
+        Seen { end, deadline, values: VALUES.each_ref().map(|key| context.value(key).copied()) }
+    }
+
+    fn take_ran(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.ran.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
