@@ -13,11 +13,12 @@ type Found = Result<Vec<String>, String>;
 type Check = fn(&Path) -> Found;
 
 pub(crate) fn run(root: &Path) -> Outcome {
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("the core has no dependencies", core_has_no_dependencies),
         ("every promise has a test", promises_have_tests),
         ("every fault has a test", faults_have_tests),
         ("a build changes nothing else", builds_are_alike),
+        ("tests that are named are there", named_tests_are_there),
         ("files are short, or say why not", files_are_short),
         ("each unsafe module says why", unsafe_has_reasons),
         ("documents name what there is", documents_are_true),
@@ -89,6 +90,29 @@ fn faults_have_tests(root: &Path) -> Found {
     Ok(found)
 }
 
+/// Tests that tables name without saying where they are: what has three underscores or more is one.
+fn named_tests_are_there(root: &Path) -> Found {
+    let mut all = String::new();
+    for folder in ["crates", "conformance"] {
+        for file in sources(&root.join(folder))? {
+            all.push_str(&read(&file)?);
+        }
+    }
+    let mut found = Vec::new();
+    for document in ["GO.md", "conformance/README.md"] {
+        let text = read(&root.join(document))?;
+        let rows = text.lines().filter(|line| line.starts_with('|'));
+        for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
+            let is_name = name.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+            let is_test = is_name && name.matches('_').count() >= 3;
+            if is_test && !all.contains(&format!("fn {name}(")) {
+                found.push(format!("{document}: there is no test {name}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Whether there is a function of that name where the path says: `crate::binary::module::test`, or `crate::module::tests::test`.
 fn is_test(root: &Path, path: &str) -> Result<bool, String> {
     let parts: Vec<&str> = path.split("::").collect();
@@ -129,7 +153,8 @@ fn builds_are_alike(root: &Path) -> Found {
 fn files_are_short(root: &Path) -> Found {
     let reasons = read(&root.join("ARCHITECTURE.md"))?;
     let mut long = Vec::new();
-    for folder in ["crates", "benches/src", "demo/src", "examples/src", "xtask/src"] {
+    for folder in ["crates", "benches", "conformance/src", "demo/src", "examples/src", "xtask/src"]
+    {
         for file in sources(&root.join(folder))? {
             let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
             let lines = code_lines(&read(&file)?);
@@ -186,10 +211,12 @@ fn documents_are_true(root: &Path) -> Found {
         "CHANGELOG.md",
         "SECURITY.md",
         "FAULTS.md",
+        "conformance/README.md",
     ] {
         let text = read(&root.join(document))?;
+        let folder = root.join(document).parent().unwrap_or(root).to_path_buf();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-            if !target.is_empty() && !target.contains("://") && !root.join(target).exists() {
+            if !target.is_empty() && !target.contains("://") && !folder.join(target).exists() {
                 found.push(format!("{document}: there is no {target}"));
             }
         }

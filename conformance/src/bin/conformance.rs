@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
 
 use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -38,23 +39,24 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let seeds = first..(first + BATCH).min(seed + programs);
         let batch: Vec<_> = seeds.clone().map(|seed| generated(seed, Scope::Go)).collect();
         go.send(&batch)?;
-        let mut differences = Vec::new();
         for (seed, program) in seeds.clone().zip(&batch) {
             ops += program.ops.len();
-            if differs_from_model(program) || differs_from_model(&generated(seed, Scope::All)) {
-                differences.push(seed);
+            for program in [program, &generated(seed, Scope::All)] {
+                if modeled(program) != ours(program) {
+                    tell(seed, program, "model", |program| Ok(modeled(program)))?;
+                    return Ok(ExitCode::FAILURE);
+                }
             }
         }
+        let mut differs = None;
         for (seed, program) in seeds.zip(&batch) {
-            if go.receive()? != run(program, &mut Ours::default()) {
-                tell(seed, program, &mut go)?;
-                return Ok(ExitCode::FAILURE);
+            let theirs = go.receive()?;
+            if differs.is_none() && theirs != ours(program) {
+                differs = Some((seed, program));
             }
         }
-        if let Some(seed) = differences.first() {
-            println!(
-                "seed {seed}: purview and the model differ; cargo test -p purview-conformance shows it"
-            );
+        if let Some((seed, program)) = differs {
+            tell(seed, program, "Go", |program| go.run(program))?;
             return Ok(ExitCode::FAILURE);
         }
         if first % (BATCH * 3_125) == 0 && first != seed {
@@ -72,27 +74,25 @@ fn generated(seed: u64, scope: Scope) -> Program {
     Program::generate(&mut Numbers::Seed(seed), scope, MOST)
 }
 
-fn differs_from_model(program: &Program) -> bool {
-    run(program, &mut Model::default()) != run(program, &mut Ours::default())
+fn modeled(program: &Program) -> Vec<String> {
+    run(program, &mut Model::default())
+}
+
+fn ours(program: &Program) -> Vec<String> {
+    run(program, &mut Ours::default())
 }
 
 /// The least that shows the difference, side by side.
-fn tell(seed: u64, program: &Program, go: &mut Go) -> Result<(), Box<dyn Error>> {
-    let mut failed = None;
-    let least = program.minimized(|program| match go.run(program) {
-        Ok(shown) => shown != run(program, &mut Ours::default()),
-        Err(err) => {
-            failed = Some(err);
-            false
-        }
-    });
-    if let Some(err) = failed {
-        return Err(err.into());
-    }
+fn tell(
+    seed: u64,
+    program: &Program,
+    other: &str,
+    mut theirs: impl FnMut(&Program) -> io::Result<Vec<String>>,
+) -> io::Result<()> {
+    let least = program.minimized(|it| theirs(it).is_ok_and(|theirs| theirs != ours(it)));
     println!("seed {seed}, and less of it:\n{least}");
-    println!("{:<40} {:<40}", "Go", "purview");
-    let (theirs, ours) = (go.run(&least)?, run(&least, &mut Ours::default()));
-    for (theirs, ours) in theirs.iter().zip(&ours) {
+    println!("{other:<40} {:<40}", "purview");
+    for (theirs, ours) in theirs(&least)?.iter().zip(&ours(&least)) {
         println!("{theirs:<40} {ours:<40}{}", if theirs == ours { "" } else { " <" });
     }
     Ok(())
