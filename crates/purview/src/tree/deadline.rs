@@ -14,7 +14,7 @@
     reason = "owners and roots are ancestors, which the strong pointers up keep"
 )]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ptr::NonNull;
 
 use crate::clock::Tick;
@@ -30,6 +30,13 @@ use super::{Node, Ref};
 /// In a node's `wheel`: its entry may be in there. The number of the wheel is above.
 const ARMED: u8 = 1;
 const WHEEL: u8 = 1;
+
+/// Nodes to come to, each with the one above whose deadline binds there, by that deadline. No two have the same number.
+#[derive(Default)]
+struct Todo {
+    steps: BTreeMap<(i64, usize), (Ref, NonNull<Node>)>,
+    count: usize,
+}
 
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
@@ -304,14 +311,17 @@ impl Node {
     /// Of a grace: its parent has ended, or will end earlier than it was said. Handed down to all below for whom this is
     /// the earliest now.
     /// The nodes that it came by are put into `kept`, to be let go where user code may run.
+    ///
+    /// The earliest limits first (as in Dijkstra's algorithm: a grace only adds to them), so that whoever is come to by several
+    /// ways, through merged contexts, has it by the shortest when those below look.
     pub(super) fn lower(&self, until: Tick, kept: &mut Vec<Ref>) {
         if !self.lower_graced(until) {
             return;
         }
-        let mut todo = Vec::new();
+        let mut todo = Todo::default();
         let mut seen = HashSet::new(); // merged contexts are come to by every parent
         self.collect_children(&mut todo);
-        while let Some((child, source)) = todo.pop() {
+        while let Some((_, (child, source))) = todo.steps.pop_first() {
             let node = child.scope();
             if seen.insert((child.node(), source)) {
                 // SAFETY: an ancestor of the child.
@@ -358,7 +368,7 @@ impl Node {
 
     /// Adds the children, each with the node whose deadline binds here. A child that is derived meanwhile has it from the
     /// start: it looks under the lock that this walk takes after the owner was changed.
-    fn collect_children(&self, todo: &mut Vec<(Ref, NonNull<Node>)>) {
+    fn collect_children(&self, todo: &mut Todo) {
         self.for_each(|item| {
             let child = match item.tag() {
                 // SAFETY: in the list, whose lock is held.
@@ -368,7 +378,8 @@ impl Node {
                 Tag::Waiter | Tag::Stand => return,
             };
             if let (Some(owner), Some(child)) = (self.owner(), Ref::upgrade(child)) {
-                todo.push((child, owner.this()));
+                todo.count += 1;
+                todo.steps.insert((owner.limit().nanos(), todo.count), (child, owner.this()));
             }
         });
     }

@@ -51,6 +51,26 @@ fn c15_a_deadline_is_reported_exactly_as_given_be_it_years_past_or_to_come() {
 }
 
 #[test]
+fn c15_below_graces_that_come_together_again_the_shortest_way_counts() {
+    for turned in [false, true] {
+        let clock = ManualClock::new();
+        let start = clock.now();
+        let (root, end) = clock.root().with_cancel();
+        let (short, _guard) = root.with_grace(SECOND);
+        let (long, _guard) = short.with_grace(2 * SECOND);
+        let parents = if turned { [&short, &long] } else { [&long, &short] };
+        let (merged, _guard) = Context::any_of(parents);
+        let (below, _guard) = merged.with_grace(10 * SECOND);
+        let (last, _guard) = below.with_grace(20 * SECOND);
+        assert_eq!(last.deadline(), None);
+        end.cancel();
+        assert_eq!(merged.deadline(), Some(start + SECOND));
+        assert_eq!(below.deadline(), Some(start + 11 * SECOND));
+        assert_eq!(last.deadline(), Some(start + 31 * SECOND), "turned: {turned}");
+    }
+}
+
+#[test]
 fn c15_a_graces_deadline_is_its_parents_and_the_grace_and_exact_once_the_parent_is_done() {
     let clock = ManualClock::new();
     let start = clock.now();
