@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
 
 mod bench;
+mod mutants;
+mod sanitize;
 mod tidy;
 mod tools;
 mod wrk;
@@ -18,6 +20,8 @@ cargo xtask tidy          what the compiler does not check: dependencies, promis
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
+cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
+cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage that is named for each finds it; those with X in their name
 cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show
         [--programs N]    (default 100000)
         [--seed N]        the first one's (default 0)
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
+        ["mutants"] => mutants::mutants(&root(), ""),
+        ["mutants", filter] => mutants::mutants(&root(), filter),
+        ["sanitize", ref names @ ..] => sanitize::sanitize(&root(), names),
         ["conformance", ref options @ ..] => conformance(options),
         ["tools"] => tools::fetch_all(&root()),
         ["wrk", ref options @ ..] => wrk::run(&root(), options),

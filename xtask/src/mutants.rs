@@ -1,0 +1,252 @@
+//! `cargo xtask mutants`: tests of the tests. Each bug here was planted by hand; the stage that is named has to find it.
+//!
+//! It is planted in a copy of the sources below `target`. A mutant that does not compile, or whose place is not there any more, is an
+//! error: it would test nothing.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sanitize::TARGET;
+use crate::{Outcome, command, output};
+
+/// What has to find it.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The race models of that name, with two preemptions.
+    Loom(&'static str),
+    /// A package's tests: which, and of which names.
+    Test(&'static str, &'static [&'static str], &'static str),
+    /// The same, of purview's `it`, with AddressSanitizer.
+    Address(&'static str),
+}
+
+struct Planted {
+    name: &'static str,
+    file: &'static str,
+    /// Is there once.
+    code: &'static str,
+    bug: &'static str,
+    stage: Stage,
+}
+
+const IT: &[&str] = &["--test", "it"];
+const LIB: &[&str] = &["--lib"];
+const MODEL: &[&str] = &["--test", "model"];
+
+const PLANTED: [Planted; 14] = [
+    Planted {
+        name: "a lost wake-up: who lists a waiter does not look once more",
+        file: "crates/purview/src/tree/wait.rs",
+        code: "        if self.state().done().is_some() {\n            return Err(who); // D3\n        }\n",
+        bug: "",
+        stage: Stage::Loom("c29_a_wake_up_is_never_lost"),
+    },
+    Planted {
+        name: "a relaxed publish: the end is stored before what it tells of",
+        file: "crates/purview/src/state.rs",
+        code: "self.0.store(ending.tagged(claimed | WAS_LIVE), Ordering::Release);",
+        bug: "self.0.store(ending.tagged(claimed | WAS_LIVE), Ordering::Relaxed);",
+        stage: Stage::Loom(""),
+    },
+    Planted {
+        name: "a lost late child: who links a child does not look once more",
+        file: "crates/purview/src/tree/derive.rs",
+        code: "        if above.state().done().is_some() {\n            return false; // D3\n        }\n",
+        bug: "",
+        stage: Stage::Loom("c8_a_child_derived_during_a_cancel_is_never_lost"),
+    },
+    Planted {
+        name: "a cycle: a child counts its parent twice",
+        file: "crates/purview/src/tree/derive.rs",
+        code: "            count_up(&parent.head().strong);\n",
+        bug: "            count_up(&parent.head().strong);\n            count_up(&parent.head().strong);\n",
+        stage: Stage::Test("purview", IT, "c13_"),
+    },
+    Planted {
+        name: "a use after free: a waiter that leaves stays listed",
+        file: "crates/purview/src/tree/wait.rs",
+        code: "        unsafe { held.list.remove(waiter.item()) };\n",
+        bug: "        unsafe { if false { held.list.remove(waiter.item()) } };\n",
+        stage: Stage::Address("c29_dropping_a_waiter"),
+    },
+    Planted {
+        name: "a wrong order: children are listed the other way round",
+        file: "crates/purview/src/tree/derive.rs",
+        code: "held.list.push_front(Node::item(self.this()))",
+        bug: "held.list.push_back(Node::item(self.this()))",
+        stage: Stage::Test("purview", IT, "c9_"),
+    },
+    Planted {
+        name: "a forgotten unlink: a child that is canceled stays in its parent's list",
+        file: "crates/purview/src/tree/note.rs",
+        code: "        unsafe { held.list.remove(Node::item(self.this())) };\n        self.listed",
+        bug: "        unsafe { if false { held.list.remove(Node::item(self.this())) } };\n        self.listed",
+        stage: Stage::Test("purview", IT, "c12_"),
+    },
+    Planted {
+        name: "a wheel whose levels are off by one",
+        file: "crates/purview/src/timer/wheel.rs",
+        code: "(63 - (slot ^ self.cursor).leading_zeros()) / DIGIT;",
+        bug: "(64 - (slot ^ self.cursor).leading_zeros()) / DIGIT;",
+        stage: Stage::Test("purview", LIB, "timer"),
+    },
+    Planted {
+        name: "of two equal deadlines the lower one counts",
+        file: "crates/purview/src/tree/derive.rs",
+        code: "} else if fixed < limit {",
+        bug: "} else if fixed <= limit {",
+        stage: Stage::Test("purview", IT, "c19_"),
+    },
+    Planted {
+        name: "a callback that was taken back is called, too",
+        file: "crates/purview/src/on_done.rs",
+        code: "        self.callback.take().is_some_and(|callback| self.prevent(&callback))\n",
+        bug: "        self.callback.take().is_some_and(|callback| { callback.get().keep(self.context()); true })\n",
+        stage: Stage::Test("purview-conformance", MODEL, ""),
+    },
+    Planted {
+        name: "below graces that come together again the longest way counts",
+        file: "crates/purview/src/tree/deadline.rs",
+        code: "todo.steps.pop_first()",
+        bug: "todo.steps.pop_last()",
+        stage: Stage::Test("purview", IT, "c15_"),
+    },
+    Planted {
+        name: "a canceled context has its parent's cause, if that ends later",
+        file: "crates/purview/src/state.rs",
+        code: "            View::Done(_) => return Ended::Lost,\n        }\n        self.0.store",
+        bug: "            View::Done(_) => {}\n        }\n        self.0.store",
+        stage: Stage::Test("purview-conformance", MODEL, ""),
+    },
+    Planted {
+        name: "a client that went away is taken for one that was answered",
+        file: "crates/purview-http/src/request.rs",
+        code: "        if self.is_whole {\n            self.finish();",
+        bug: "        if !self.is_over {\n            self.finish();",
+        stage: Stage::Test("purview-http", IT, "requests"),
+    },
+    Planted {
+        name: "a stream that always has more never ends",
+        file: "crates/purview-http/src/body.rs",
+        code: "if is_ended && !serving.is_end_stream() {",
+        bug: "if false && is_ended && !serving.is_end_stream() {",
+        stage: Stage::Test("purview-http", IT, "requests"),
+    },
+];
+
+/// All of them, or those whose name has that in it.
+pub(crate) fn mutants(root: &Path, filter: &str) -> Outcome {
+    let folder = root.join("target/mutants");
+    let sources = folder.join("sources");
+    copy(root, &sources)?;
+    let chosen: Vec<_> = PLANTED.iter().filter(|it| it.name.contains(filter)).collect();
+    let mut survived = 0;
+    for Planted { name, file, code, bug, stage } in &chosen {
+        let file = sources.join(file);
+        let complain = |err: std::io::Error| format!("{}: {err}", file.display());
+        let sound = fs::read_to_string(&file).map_err(complain)?;
+        if sound.matches(code).count() != 1 {
+            return Err(format!(
+                "{name}: where it was planted is another code: {}",
+                file.display()
+            ));
+        }
+        fs::write(&file, sound.replace(code, bug)).map_err(complain)?;
+        let caught = is_caught(&sources, &folder, *stage);
+        fs::write(&file, sound).map_err(complain)?;
+        let caught = caught.map_err(|why| format!("{name}: {why}"))?;
+        println!("{} {name}", if caught { "caught  " } else { "SURVIVED" });
+        survived += usize::from(!caught);
+    }
+    match survived {
+        0 => Ok(()),
+        _ => Err(format!("{survived} of {} planted bugs survived", chosen.len())),
+    }
+}
+
+/// The files that make the project, as they are now.
+fn copy(root: &Path, to: &Path) -> Outcome {
+    let list = output("git", &["ls-files".into(), "-z".into()], &[])?;
+    for file in list.split('\0').filter(|file| !file.is_empty()) {
+        let (from, to) = (root.join(file), to.join(file));
+        let complain = |err: std::io::Error| format!("{file}: {err}");
+        let Ok(now) = fs::read(&from) else { continue }; // deleted, and not yet said so
+        if fs::read(&to).is_ok_and(|before| before == now) {
+            continue; // so that cargo need not build it again
+        }
+        fs::create_dir_all(to.parent().unwrap_or(&to)).map_err(complain)?;
+        fs::write(&to, now).map_err(complain)?;
+    }
+    Ok(())
+}
+
+fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<bool, String> {
+    let (mut args, filter, flags) = match stage {
+        Stage::Loom(filter) => (
+            vec!["test", "-p", "purview", "--lib", "--release"],
+            filter,
+            "--cfg purview_loom --cap-lints allow",
+        ),
+        Stage::Test(package, which, filter) => (
+            [&["test", "-p", package, "--all-features"], which].concat(),
+            filter,
+            "--cap-lints allow",
+        ),
+        Stage::Address(filter) => (
+            vec!["test", "-p", "purview", "--test", "it", "--target", TARGET],
+            filter,
+            "-Zsanitizer=address --cfg purview_sanitize --cap-lints allow",
+        ),
+    };
+    let built = match stage {
+        Stage::Loom(_) => "loom",
+        Stage::Test(..) => "test",
+        Stage::Address(_) => "address",
+    };
+    let built = folder.join(built).display().to_string();
+    let env = [
+        ("RUSTFLAGS", flags),
+        ("RUSTC_BOOTSTRAP", "1"),
+        ("CARGO_TARGET_DIR", &built),
+        ("LOOM_MAX_PREEMPTIONS", "2"),
+        ("ASAN_OPTIONS", "detect_stack_use_after_return=1:detect_leaks=0"),
+        ("PROPTEST_CASES", "2000"),
+    ];
+    let cargo = |args: &[&str], patience: Option<Duration>| {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let mut command = command("cargo", &args, &env);
+        command.current_dir(sources).stdout(Stdio::null()).stderr(Stdio::null());
+        ends_well(&mut command, patience)
+    };
+    args.push("--quiet");
+    if !cargo(&[&args[..], &["--no-run"]].concat(), None)? {
+        return Err("it does not compile, and tests nothing".into());
+    }
+    args.extend(["--", filter]);
+    Ok(!cargo(&args, Some(PATIENCE))?)
+}
+
+/// A test that hangs has found something, too.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn ends_well(command: &mut Command, patience: Option<Duration>) -> Result<bool, String> {
+    let mut child = command.process_group(0).spawn().map_err(|err| err.to_string())?;
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().map_err(|err| err.to_string())? {
+            return Ok(status.success());
+        }
+        if patience.is_some_and(|patience| begin.elapsed() > patience) {
+            // cargo, and the test that it has started.
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            let _ = child.wait();
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
