@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
 
 mod bench;
+mod fuzz;
 mod mutants;
 mod sanitize;
 mod tidy;
@@ -21,6 +22,8 @@ cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
+cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
+        [--minutes N]     for each (default 1)
 cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage that is named for each finds it; those with X in their name
 cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show
         [--programs N]    (default 100000)
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
+        ["fuzz", ref options @ ..] => fuzz::fuzz(&root(), options),
         ["mutants"] => mutants::mutants(&root(), ""),
         ["mutants", filter] => mutants::mutants(&root(), filter),
         ["sanitize", ref names @ ..] => sanitize::sanitize(&root(), names),
@@ -91,12 +95,17 @@ fn ci() -> Outcome {
     section("tests", || run("cargo", &["test", "--workspace"], &[]))
 }
 
+/// A model of what happens in one order: there are shards in models only.
+const SEQUENTIAL: &str =
+    "c9_over_shards_too_waiters_are_woken_as_they_came_and_children_as_they_were_derived";
+
 /// Each model in a process of its own: one that fails may abort, and would take the others with it.
 fn loom(preemptions: u32) -> Outcome {
     let env = [
         ("RUSTFLAGS", "--cfg purview_loom --cap-lints allow"),
         ("CARGO_TARGET_DIR", "target/loom"),
         ("LOOM_MAX_PREEMPTIONS", &preemptions.to_string()),
+        ("LOOM_LOG", "info"),
     ];
     let cargo = |extra: &[&str]| {
         let mut args = vec!["test", "--package", "purview", "--lib", "--release", "--quiet", "--"];
@@ -109,8 +118,14 @@ fn loom(preemptions: u32) -> Outcome {
         return Err("there are no models: is the cfg right?".into());
     }
     for model in &models {
-        println!("{model}");
-        output("cargo", &cargo(&["--exact", model]), &env)?;
+        let said = output("cargo", &cargo(&["--exact", model, "--nocapture"]), &env)?;
+        let ways = said.split("Completed in ").nth(1).and_then(|rest| rest.split(' ').next());
+        let ways =
+            ways.ok_or_else(|| format!("{model}: loom does not say how many ways it went"))?;
+        if ways == "1" && !model.ends_with(SEQUENTIAL) {
+            return Err(format!("{model} tries nothing: there is one way for loom to go"));
+        }
+        println!("{model}: {ways} ways");
     }
     println!("{} models hold, with up to {preemptions} preemptions", models.len());
     Ok(())

@@ -39,10 +39,10 @@ const MODEL: &[&str] = &["--test", "model"];
 
 const PLANTED: [Planted; 14] = [
     Planted {
-        name: "a lost wake-up: who lists a waiter does not look once more",
-        file: "crates/purview/src/tree/wait.rs",
-        code: "        if self.state().done().is_some() {\n            return Err(who); // D3\n        }\n",
-        bug: "",
+        name: "a lost wake-up: who has listed a waiter does not look once more",
+        file: "crates/purview/src/done.rs",
+        code: "        match this.node().ending() {",
+        bug: "        match this.node().ending().filter(|_| false) {",
         stage: Stage::Loom("c29_a_wake_up_is_never_lost"),
     },
     Planted {
@@ -50,7 +50,7 @@ const PLANTED: [Planted; 14] = [
         file: "crates/purview/src/state.rs",
         code: "self.0.store(ending.tagged(claimed | WAS_LIVE), Ordering::Release);",
         bug: "self.0.store(ending.tagged(claimed | WAS_LIVE), Ordering::Relaxed);",
-        stage: Stage::Loom(""),
+        stage: Stage::Loom("c4_"),
     },
     Planted {
         name: "a lost late child: who links a child does not look once more",
@@ -74,10 +74,10 @@ const PLANTED: [Planted; 14] = [
         stage: Stage::Address("c29_dropping_a_waiter"),
     },
     Planted {
-        name: "a wrong order: children are listed the other way round",
-        file: "crates/purview/src/tree/derive.rs",
-        code: "held.list.push_front(Node::item(self.this()))",
-        bug: "held.list.push_back(Node::item(self.this()))",
+        name: "a wrong order: what a sweep has marked is told as it was come by",
+        file: "crates/purview/src/tree/chain.rs",
+        code: "        if !self.sorted {",
+        bug: "        if false && !self.sorted {",
         stage: Stage::Test("purview", IT, "c9_"),
     },
     Planted {

@@ -188,16 +188,45 @@ fn c2_who_cancels_a_child_after_its_parents_end_changes_nothing() {
     });
 }
 
+// Who looks is a thread of its own, and who ends it is the first: loom remembers of a load only the latest, so that those of the one
+// who then stores would hide those of the one who looks, and nothing would be tried.
+
 #[test]
 fn c9_whoever_sees_a_child_done_sees_its_parent_done() {
     loom::model(|| {
         let (ctx, guard) = root();
         let (child, _guard) = ctx.with_cancel();
-        let canceler = thread::spawn(move || guard.cancel());
-        if child.is_done() {
-            assert!(ctx.is_done() && ctx.err().is_some() && child.err().is_some());
-        }
-        canceler.join().unwrap();
+        let looks = thread::spawn(move || {
+            if child.is_done() {
+                assert!(ctx.is_done() && ctx.err().is_some() && child.err().is_some());
+            }
+        });
+        guard.cancel();
+        looks.join().unwrap();
+    });
+}
+
+#[test]
+fn c4_who_sees_the_end_sees_why_and_what_was_written_before() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        let (child, _guard) = ctx.with_cancel();
+        let written = Arc::new(loom::cell::UnsafeCell::new(0));
+        let theirs = Arc::clone(&written);
+        let looks = thread::spawn(move || {
+            for ctx in [&child, &ctx] {
+                if ctx.is_done() {
+                    // SAFETY: it was written before the end, which has been seen.
+                    assert_eq!(theirs.with(|it| unsafe { *it }), 7);
+                    let err = ctx.err().expect("done");
+                    assert_eq!(err.cause().expect("there is one").to_string(), "why");
+                }
+            }
+        });
+        // SAFETY: nobody reads it before the end.
+        written.with_mut(|it| unsafe { *it = 7 });
+        guard.cancel_with("why");
+        looks.join().unwrap();
     });
 }
 

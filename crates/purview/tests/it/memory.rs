@@ -30,6 +30,14 @@ fn c12_a_canceled_or_dropped_child_leaves_nothing_in_its_parent() {
     assert!(registration.stop());
     assert_eq!(parent.statistics().callbacks(), 0);
     drop((a, b, b_guard));
+    // And where nothing is to be told to anybody, which is the quickest way.
+    let (parent, _guard) = Context::background().with_cancel();
+    let (leaf, guard) = parent.with_cancel();
+    let (other, _other_guard) = parent.with_cancel();
+    assert_eq!(parent.statistics().children(), 2);
+    guard.cancel();
+    assert_eq!(parent.statistics().children(), 1, "a leaf, canceled");
+    drop((leaf, other));
     // A deadline that passed unwatched is noticed by its guard.
     let (parent, _guard) = Context::background().with_cancel();
     let (expired, guard) = parent.with_timeout(Duration::from_nanos(1));
