@@ -1,6 +1,7 @@
 //! curl, over HTTP/1 and HTTP/2.
 
 use std::path::PathBuf;
+use std::pin::pin;
 
 use purview::time::ManualClock;
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
@@ -22,7 +23,7 @@ fn curl() -> Option<PathBuf> {
 }
 
 fn ask(curl: &std::path::Path, protocol: &str, url: &str, more: &[&str]) -> Peer {
-    let mut args = vec!["-sN", "--max-time", "60", protocol];
+    let mut args = vec!["-sN", protocol];
     args.extend(["-w", "\n%{http_version} %{http_code} %{exitcode}\n", url]);
     args.extend(more);
     Peer::start(curl, &args)
@@ -71,6 +72,30 @@ fn curl_that_is_killed_ends_its_request() {
 }
 
 #[test]
+fn curl_whose_time_is_up_ends_its_request() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, _) in PROTOCOLS {
+            let mut service = Service::start(&ManualClock::new(), |layer| layer).await;
+            let url = format!("{}/work", service.url);
+            // On a busy machine, it may be up before we hear of it.
+            let mut seconds = 0.1;
+            loop {
+                let curl = ask(&curl, protocol, &url, &["--max-time", &format!("{seconds}")]);
+                let mut end = pin!(curl.rest());
+                if service.begins(&mut end).await {
+                    assert_eq!(service.heard().await, "ClientGone", "{protocol}");
+                    let end = end.await;
+                    assert!(end.ends_with(" 28"), "{end}"); // a timeout, says its manual
+                    break;
+                }
+                seconds *= 2.0;
+            }
+        }
+    });
+}
+
+#[test]
 fn curl_does_not_take_half_a_stream_for_a_whole_one() {
     let Some(curl) = curl() else { return };
     run(async {
@@ -97,11 +122,11 @@ fn curl_is_answered_while_we_go_down_and_told_to_go_away_in_good_order() {
             let mut service = Service::start(&ManualClock::new(), |layer| layer).await;
             let curl = ask(&curl, protocol, &format!("{}/work", service.url), &[]);
             assert_eq!(service.heard().await, "begun");
-            service.signal.cancel_with("SIGTERM");
+            let report = service.drain().await;
             service.go_on();
             assert_eq!(service.heard().await, "Finished");
             assert_eq!(curl.rest().await, format!("done\n{version} 200 0"));
-            let report = service.shutdown.run().await;
+            let report = report.await.expect("no panic");
             assert!(report.is_clean(), "{report}");
         }
     });

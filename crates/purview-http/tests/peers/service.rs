@@ -10,22 +10,25 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use axum::routing::get;
-use purview::shutdown::Shutdown;
+use axum::routing::{get, post};
+use http_body_util::BodyExt;
+use purview::shutdown::{Phase, Report, Shutdown};
 use purview::time::ManualClock;
 use purview::{CancelGuard, Context};
 use purview_http::serve::{Phases, Server};
 use purview_http::{ContextLayer, Ctx, RequestEnded};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 
 /// After this, it never will.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Service {
-    pub(crate) signal: CancelGuard,
-    pub(crate) shutdown: Shutdown,
+    signal: CancelGuard,
+    shutdown: Option<Shutdown>,
+    drain: Phase,
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
     said: mpsc::UnboundedReceiver<String>,
@@ -33,7 +36,11 @@ pub(crate) struct Service {
 }
 
 /// A body that sends a part, and then nothing.
-struct Stream(Option<&'static str>);
+pub(crate) struct Stream(Option<&'static str>);
+
+pub(crate) fn half() -> Stream {
+    Stream(Some("half\n"))
+}
 
 impl http_body::Body for Stream {
     type Data = Bytes;
@@ -67,13 +74,16 @@ impl Service {
     ) -> Service {
         let (begin, signal) = root.with_cancel();
         let mut shutdown = Shutdown::new(&begin);
-        let server = Server::new(Phases::new(&mut shutdown, SECOND * 20));
+        let phases = Phases::new(&mut shutdown, SECOND * 20);
+        let drain = phases.drain.clone();
+        let server = Server::new(phases);
         let (say, said) = mpsc::unbounded_channel();
         let (go, going) = mpsc::unbounded_channel();
         let going = Arc::new(Mutex::new(going));
         // Others hear of a request's end, whatever becomes of its handler.
+        let words = say.clone();
         let begun = move |ctx: &Context| {
-            let (ctx, say) = (ctx.clone(), say.clone());
+            let (ctx, say) = (ctx.clone(), words.clone());
             let left = ctx.remaining();
             let _ = say.send(left.map_or("begun".into(), |left| format!("begun {left:?}")));
             tokio::spawn(async move {
@@ -81,7 +91,7 @@ impl Service {
                 let _ = say.send(RequestEnded::of(&err).map_or("?".into(), |it| format!("{it:?}")));
             });
         };
-        let streaming = begun.clone();
+        let (streaming, uploading) = (begun.clone(), begun.clone());
         let app = Router::new()
             .route("/hello", get(async || "hello"))
             .route(
@@ -96,19 +106,58 @@ impl Service {
                 "/stream",
                 get(async move |Ctx(ctx): Ctx| {
                     streaming(&ctx);
-                    Response::new(Body::new(Stream(Some("half\n"))))
+                    Response::new(Body::new(half()))
+                }),
+            )
+            .route(
+                "/upload",
+                post(async move |Ctx(ctx): Ctx, mut body: Body| {
+                    uploading(&ctx);
+                    let _first = body.frame().await;
+                    let _ = say.send("a part".into());
+                    // What was broken off is never whole.
+                    match body.collect().await {
+                        Ok(_) => say.send("whole".into()).map_or("nobody listens", |()| "done"),
+                        Err(_broken) => std::future::pending().await,
+                    }
                 }),
             )
             .layer(layer(ContextLayer::new(server.context())));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         server.spawn(listener, app);
-        Service { signal, shutdown, url: format!("http://{address}"), address, said, go }
+        let url = format!("http://{address}");
+        let shutdown = Some(shutdown);
+        Service { signal, shutdown, drain, url, address, said, go }
     }
 
     /// What a handler says next: that it has begun, with how much time, or how its request ended.
     pub(crate) async fn heard(&mut self) -> String {
         self.said.recv().await.expect("handlers say something")
+    }
+
+    /// Whether a request comes, and not `before` it the end of a peer whose own time is up.
+    pub(crate) async fn begins<T>(&mut self, before: impl Future<Output = T>) -> bool {
+        tokio::select! {
+            biased;
+            begun = self.heard() => { assert_eq!(begun, "begun"); true }
+            _ = before => false,
+        }
+    }
+
+    /// Tells it to go down, and waits until it has let go of its listener.
+    pub(crate) async fn drain(&mut self) -> JoinHandle<Report> {
+        let shutdown = self.shutdown.take().expect("it goes down once");
+        self.signal.cancel_with("SIGTERM");
+        let report = tokio::spawn(shutdown.run());
+        self.drain.context().done().await;
+        report
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        let held = self.drain.held();
+        let names = held.iter().filter_map(|it| it.name());
+        names.filter(|name| name.starts_with("connection ")).count()
     }
 
     /// Lets a handler finish.

@@ -80,6 +80,21 @@ func serve() {
 		end(ctx)
 		http.Error(w, "too late", http.StatusGatewayTimeout)
 	})
+	handler.HandleFunc("/upload", func(w http.ResponseWriter, r *http.Request) {
+		begin(r)
+		piece := make([]byte, 1024)
+		_, err := r.Body.Read(piece)
+		say("a part")
+		for err == nil {
+			_, err = r.Body.Read(piece)
+		}
+		if err != io.EOF {
+			say("broken %s", kind(err))
+			return
+		}
+		say("whole")
+		fmt.Fprint(w, "done")
+	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
@@ -90,10 +105,12 @@ func serve() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// A client: each line is `get ID URL TIMEOUT [HEADER VALUE]`, with 0 for no timeout, or `cancel ID`.
+// A client: each line is `get ID URL TIMEOUT [HEADER VALUE]`, with 0s for no timeout, `post ID URL TIMEOUT` for one that sends half of
+// a body, `finish ID` for the end of that body, or `cancel ID`.
 func ask(which string) {
 	client := &http.Client{Transport: &http.Transport{Protocols: protocols(which), DisableCompression: true}}
 	cancels := map[string]context.CancelFunc{}
+	uploads := map[string]*io.PipeWriter{}
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
 		words := strings.Fields(input.Text())
@@ -101,12 +118,23 @@ func ask(which string) {
 			cancels[words[1]]()
 			continue
 		}
+		if words[0] == "finish" {
+			uploads[words[1]].Close()
+			continue
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		if timeout, _ := time.ParseDuration(words[3]); timeout != 0 {
 			ctx, cancel = context.WithTimeout(context.Background(), timeout)
 		}
 		cancels[words[1]] = cancel
-		request, err := http.NewRequestWithContext(ctx, "GET", words[2], nil)
+		method, body := "GET", io.Reader(nil)
+		if words[0] == "post" {
+			reader, writer := io.Pipe()
+			uploads[words[1]] = writer
+			method, body = "POST", reader
+			go fmt.Fprint(writer, "half")
+		}
+		request, err := http.NewRequestWithContext(ctx, method, words[2], body)
 		if err != nil {
 			panic(err)
 		}
