@@ -101,6 +101,23 @@ fn who_has_no_time_left_makes_no_connection() {
 }
 
 #[test]
+fn an_error_tells_a_time_that_is_up_from_a_cancel() {
+    run(async {
+        let (_listener, url) = listen().await;
+        let client = ContextLayer::new().layer(hyper());
+        let (late, _guard) = Context::background().with_timeout(Duration::ZERO);
+        let (canceled, guard) = Context::background().with_cancel();
+        guard.cancel();
+        for (ctx, is_canceled) in [(late, false), (canceled, true)] {
+            let err = client.clone().oneshot(get(&url, &ctx)).await.expect_err("it has ended");
+            let ended = Error::find(&err).expect("it is the reason");
+            assert_eq!(ended.is_canceled(), is_canceled);
+            assert_eq!(ended.is_deadline_exceeded(), !is_canceled);
+        }
+    });
+}
+
+#[test]
 fn connecting_ends_with_the_context() {
     run(async {
         let (connecting, held) = (Arc::new(Notify::new()), Arc::new(()));

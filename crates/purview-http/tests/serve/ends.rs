@@ -5,7 +5,9 @@ use axum::extract::ConnectInfo;
 use super::*;
 
 /// Serves what says that it has begun and then waits for nothing, and a body that is never whole; without a grace.
-async fn serve(begin: &Context) -> (Phases, Shutdown, SocketAddr, mpsc::UnboundedReceiver<String>) {
+pub(super) async fn serve(
+    begin: &Context,
+) -> (Phases, Shutdown, SocketAddr, mpsc::UnboundedReceiver<String>) {
     let mut shutdown = Shutdown::new(begin);
     let phases = Phases::new(&mut shutdown, SECOND * 20);
     let server = Server::new(phases.clone());
@@ -48,7 +50,7 @@ async fn who_has_no_answer_when_the_drain_is_over_is_answered_503_and_half_a_bod
     let (phases, shutdown, address, mut said) = serve(&begin).await;
     let mut waiting = client(address);
     send(&mut waiting, "/endless", "");
-    assert_eq!(said.recv().await.as_deref(), Some("begun"));
+    assert_eq!(heard(&mut said).await.as_deref(), Some("begun"));
     let mut reading = client(address);
     send(&mut reading, "/stream", "");
     let mut reading = blocking(move || {
@@ -63,12 +65,40 @@ async fn who_has_no_answer_when_the_drain_is_over_is_answered_503_and_half_a_bod
     phases.drain.context().done().await;
     assert!(!phases.cancel.context().is_done(), "there is time");
     clock.advance(SECOND * 20);
-    assert_eq!(said.recv().await.as_deref(), Some("Some(ServerShutdown)"));
+    assert_eq!(heard(&mut said).await.as_deref(), Some("Some(ServerShutdown)"));
     let report = report.await.expect("no panic");
     assert!(report.is_clean() && report.took() == SECOND * 20, "{report}");
     let (head, rest) = blocking(move || (head(&mut waiting), rest(&mut reading))).await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     assert_eq!(rest, "", "no last chunk: nobody takes it for whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_all_requests_and_closes_all_connections_at_once() {
+    let root = ManualClock::new().root();
+    let (begin, signal) = root.with_cancel();
+    let (force, again) = root.with_cancel();
+    let (phases, shutdown, address, mut said) = serve(&begin).await;
+    let mut waiting = client(address);
+    send(&mut waiting, "/endless", "");
+    assert_eq!(heard(&mut said).await.as_deref(), Some("begun"));
+    let mut reading = client(address);
+    send(&mut reading, "/stream", "");
+    let mut reading = blocking(move || {
+        assert!(head(&mut reading).contains("chunked"));
+        reading
+    })
+    .await;
+    let report = tokio::spawn(shutdown.force_on(&force).run());
+    signal.cancel_with("SIGTERM");
+    phases.drain.context().done().await;
+    again.cancel_with("SIGTERM again");
+    assert_eq!(heard(&mut said).await.as_deref(), Some("Some(ServerShutdown)"));
+    let report = report.await.expect("no panic");
+    assert!(report.took() == Duration::ZERO, "{report}");
+    let (waited, read) = blocking(move || (rest(&mut waiting), rest(&mut reading))).await;
+    assert!(!waited.contains("200"), "{waited}");
+    assert!(!read.contains("0\r\n\r\n"), "nobody takes it for whole: {read}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,11 +117,11 @@ async fn a_handler_that_panics_takes_its_connection_and_no_other() {
     let (_phases, shutdown, address, mut said) = serve(&begin).await;
     let mut other = client(address);
     send(&mut other, "/endless", "");
-    assert_eq!(said.recv().await.as_deref(), Some("begun"));
+    assert_eq!(heard(&mut said).await.as_deref(), Some("begun"));
     let mut panics = client(address);
     send(&mut panics, "/panics", "");
     assert_eq!(blocking(move || rest(&mut panics)).await, "");
-    assert_eq!(said.recv().await.as_deref(), Some("Some(Panicked)"));
+    assert_eq!(heard(&mut said).await.as_deref(), Some("Some(Panicked)"));
     let mut next = client(address);
     send(&mut next, "/", "connection: close\r\n");
     assert!(blocking(move || rest(&mut next)).await.ends_with("hello"));

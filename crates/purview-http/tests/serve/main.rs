@@ -1,6 +1,7 @@
 //! A server on real sockets that goes down in phases. Time is a manual clock's; what happens is waited for, with a bound.
 
 mod ends;
+mod frames;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod hanging_up;
 mod hostile;
@@ -164,13 +165,18 @@ async fn refused(address: SocketAddr) {
     }
 }
 
+/// The next word, where there is one in time.
+async fn heard(said: &mut mpsc::UnboundedReceiver<String>) -> Option<String> {
+    tokio::time::timeout(PATIENCE, said.recv()).await.expect("it is said")
+}
+
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
 impl Running {
     async fn heard(&mut self) -> String {
-        self.said.recv().await.expect("handlers say something")
+        heard(&mut self.said).await.expect("handlers say something")
     }
 
     /// Lets the way down go on until `holds` does.

@@ -171,6 +171,30 @@ fn waiting_for_an_answer_ends_with_the_deadline_and_the_server_notices() {
     });
 }
 
+#[test]
+fn where_a_redirect_leads_ends_with_the_context_too() {
+    run(async {
+        let (listener, url) = listen().await;
+        let (ctx, guard) = Context::background().with_cancel();
+        let mut answer = pin!(client().get(&url).send_with(&ctx));
+        let stream = tokio::select! {
+            _ = &mut answer => panic!("nobody answers"),
+            stream = async {
+                let mut first = accept(&listener).await;
+                let head = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /there\r\n\
+                    content-length: 0\r\nconnection: close\r\n\r\n";
+                first.write_all(head).await.expect("it listens");
+                drop(first);
+                accept(&listener).await
+            } => stream,
+        };
+        guard.cancel_with("no longer needed");
+        let err = answer.await.expect_err("it ends");
+        assert!(Error::find(&err).is_some_and(Error::is_canceled));
+        gone(stream).await;
+    });
+}
+
 /// An answer of which there is a half, the context that ends it, and the server's side.
 async fn half_an_answer() -> (Response, purview::CancelGuard, TcpStream) {
     let (listener, url) = listen().await;
