@@ -171,7 +171,7 @@ const CRATES: [&str; 6] = [
 ];
 
 /// The tests that soak, by package.
-const SOAKED: [(&str, &str); 9] = [
+const SOAKED: [(&str, &str); 10] = [
     ("purview", "it"),
     ("purview", "faults"),
     ("purview", "alloc"),

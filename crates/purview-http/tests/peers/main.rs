@@ -3,6 +3,7 @@
 
 mod curl;
 mod envoy;
-mod golang;
+mod go_client;
+mod go_server;
 mod peer;
 mod service;

@@ -9,17 +9,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::Path;
+use axum::http::{Request, StatusCode, Version};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use purview::shutdown::{Phase, Report, Shutdown};
 use purview::time::ManualClock;
 use purview::{CancelGuard, Context};
+use purview_http::client::{ContextLayer as Sending, WithContext};
+use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
 use purview_http::serve::{Phases, Server};
 use purview_http::{ContextLayer, Ctx, RequestEnded};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
+use tower::{Layer, ServiceExt};
 
 /// After this, it never will.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +67,18 @@ impl http_body::Body for Stream {
     }
 }
 
+/// A client of ours.
+pub(crate) fn hyper<B>(version: Version) -> Client<HttpConnector, B>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+{
+    Client::builder(TokioExecutor::new()).http2_only(version == Version::HTTP_2).build_http()
+}
+
+pub(crate) fn relative() -> DeadlineHeaders {
+    DeadlineHeaders::new([DeadlineHeader::relative()])
+}
+
 impl Service {
     /// On a manual clock, so that no request's time passes by itself.
     pub(crate) async fn start(
@@ -91,7 +111,7 @@ impl Service {
                 let _ = say.send(RequestEnded::of(&err).map_or("?".into(), |it| format!("{it:?}")));
             });
         };
-        let (streaming, uploading) = (begun.clone(), begun.clone());
+        let (streaming, uploading, passing) = (begun.clone(), begun.clone(), begun.clone());
         let app = Router::new()
             .route("/hello", get(async || "hello"))
             .route(
@@ -121,6 +141,22 @@ impl Service {
                         Err(_broken) => std::future::pending().await,
                     }
                 }),
+            )
+            .route(
+                "/through/{address}/{path}",
+                get(
+                    async move |Ctx(ctx): Ctx,
+                                version: Version,
+                                Path((address, path)): Path<(String, String)>| {
+                        passing(&ctx);
+                        let client = Sending::new().deadlines(relative()).layer(hyper(version));
+                        let request =
+                            Request::get(format!("http://{address}/{path}")).with_context(&ctx);
+                        let response =
+                            client.oneshot(request.body(Body::empty()).expect("a request")).await;
+                        response.map(|it| it.map(Body::new)).map_err(|_| StatusCode::BAD_GATEWAY)
+                    },
+                ),
             )
             .layer(layer(ContextLayer::new(server.context())));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
