@@ -138,14 +138,15 @@ where
     }
 }
 
-/// Whether hyper sends it in chunks, for certain.
+/// Whether hyper sends it in chunks, for certain. An answer that was had from elsewhere, and is passed on, may say so itself, and may have
+/// come by HTTP/2: hyper makes HTTP/1.1 of it.
 fn is_chunked<B: Body>(response: &Response<B>) -> bool {
     let says = |name| response.headers().contains_key(name);
     let status = response.status();
     let has_none = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    response.version() == Version::HTTP_11
-        && !(has_none || says(header::CONTENT_LENGTH) || says(header::TRANSFER_ENCODING))
+    matches!(response.version(), Version::HTTP_11 | Version::HTTP_2)
+        && !(has_none || says(header::CONTENT_LENGTH))
         && !response.body().is_end_stream()
         && response.body().size_hint().exact().is_none()
 }

@@ -3,6 +3,7 @@
 use std::net::Shutdown as Close;
 
 use axum::extract::State;
+use axum::http::Version;
 use axum::routing::any;
 use purview_http::serve::HalfClosed;
 
@@ -102,6 +103,20 @@ async fn serve(half_closed: HalfClosed) -> Service {
             "/known",
             any(async |words: State<Words>, ctx: Ctx| {
                 ([("content-length", "11")], pieces(words, ctx).await)
+            }),
+        )
+        .route(
+            "/passed-on",
+            any(async |words: State<Words>, ctx: Ctx| {
+                ([("transfer-encoding", "chunked")], pieces(words, ctx).await)
+            }),
+        )
+        .route(
+            "/passed-on-from-http2",
+            any(async |words: State<Words>, ctx: Ctx| {
+                let mut response = pieces(words, ctx).await;
+                *response.version_mut() = Version::HTTP_2;
+                response
             }),
         )
         .route("/hello", any(async || "hello"))
@@ -285,9 +300,10 @@ async fn who_expects_to_be_told_to_continue_is_told_so_in_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_for_who_reads_and_ends_for_who_does_not() {
-    for reads in [true, false] {
+    let paths = ["/pieces", "/passed-on", "/passed-on-from-http2"];
+    for (path, reads) in paths.into_iter().flat_map(|path| [(path, true), (path, false)]) {
         let mut service = serve(HalfClosed::Served).await;
-        let mut client = sent(service.address, &GET.replace("/work", "/pieces"));
+        let mut client = sent(service.address, &GET.replace("/work", path));
         assert_eq!(service.heard().await, "begun");
         service.go.send(()).expect("it waits");
         let mut client = blocking(move || {
@@ -314,7 +330,7 @@ async fn a_stream_goes_on_for_who_reads_and_ends_for_who_does_not() {
             assert_eq!(service.heard().await, "Some(Finished)");
         } else {
             drop(client);
-            assert_eq!(service.heard().await, "Some(ClientGone)", "and no piece was sent");
+            assert_eq!(service.heard().await, "Some(ClientGone)", "{path}, and no piece was sent");
         }
         service.over().await;
     }
