@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
-use axum::http::{Request, StatusCode, Version};
+use axum::http::{Request, Version};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http_body_util::BodyExt;
@@ -64,6 +64,17 @@ impl http_body::Body for Stream {
             }
             None => Poll::Pending,
         }
+    }
+}
+
+/// Asks somebody else, on behalf of a request.
+async fn pass_on(ctx: &Context, version: Version, to: &str) -> Response {
+    let client = Sending::new().deadlines(relative()).layer(hyper(version));
+    let request = Request::get(format!("http://{to}")).with_context(ctx);
+    match client.oneshot(request.body(Body::empty()).expect("a request")).await {
+        Ok(response) => response.map(Body::new),
+        // So has the request, for which it is asked, and that is answered.
+        Err(_ended) => std::future::pending().await,
     }
 }
 
@@ -144,19 +155,10 @@ impl Service {
             )
             .route(
                 "/through/{address}/{path}",
-                get(
-                    async move |Ctx(ctx): Ctx,
-                                version: Version,
-                                Path((address, path)): Path<(String, String)>| {
-                        passing(&ctx);
-                        let client = Sending::new().deadlines(relative()).layer(hyper(version));
-                        let request =
-                            Request::get(format!("http://{address}/{path}")).with_context(&ctx);
-                        let response =
-                            client.oneshot(request.body(Body::empty()).expect("a request")).await;
-                        response.map(|it| it.map(Body::new)).map_err(|_| StatusCode::BAD_GATEWAY)
-                    },
-                ),
+                get(async move |Ctx(ctx): Ctx, version: Version, Path(to): Path<[String; 2]>| {
+                    passing(&ctx);
+                    pass_on(&ctx, version, &to.join("/")).await
+                }),
             )
             .layer(layer(ContextLayer::new(server.context())));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
