@@ -3,6 +3,7 @@
 //! Services are in `benches/http`. Each is a process on one thread and one core; wrk asks it from the other core, as fast as it can. A
 //! round visits all of them, and ratios are taken within a round.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,19 +17,30 @@ const END: &str = "<!-- wrk:end -->";
 const ROUNDS: u32 = 7;
 
 /// Services by their names in `benches/http`, and what they are.
-const SERVICES: [(&str, &str); 8] = [
+const SERVICES: [(&str, &str); 10] = [
     ("nothing", "axum"),
     ("timeout", "axum, tower-http's `TimeoutLayer`"),
+    ("identity", "axum, a layer that does nothing"),
     ("context", "axum, `ContextLayer` with a limit"),
     ("asked", "the same, and the handler asks its `Ctx`"),
     ("everything", "the same, with a client's deadline, a name, a trace and an id"),
     ("server-nothing", "`serve::Server`"),
     ("server-timeout", "`serve::Server`, tower-http's `TimeoutLayer`"),
+    ("server-identity", "`serve::Server`, a layer that does nothing"),
     ("server-context", "`serve::Server`, `ContextLayer` with a limit"),
 ];
 
-/// Requests a second, of each service, round by round.
-type Figures = Vec<Vec<f64>>;
+/// What a service did in a round.
+#[derive(Clone, Copy)]
+struct Figure {
+    /// Requests a second.
+    rate: f64,
+    /// Of the server, for a request, in microseconds. What the machine does to others does not count.
+    cpu: f64,
+}
+
+/// Of each service, round by round.
+type Figures = Vec<Vec<Figure>>;
 
 pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
     let rounds = match args {
@@ -64,8 +76,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
     publish(&root.join("BENCHMARKS.md"), (BEGIN, END), &text)
 }
 
-/// Requests a second.
-fn asked(serve: &Path, name: &str) -> Result<f64, String> {
+fn asked(serve: &Path, name: &str) -> Result<Figure, String> {
     let complain = |err: std::io::Error| format!("{name}: {err}");
     let mut server = Server::start(serve, name).map_err(complain)?;
     let mut address = String::new();
@@ -73,16 +84,21 @@ fn asked(serve: &Path, name: &str) -> Result<f64, String> {
     BufReader::new(stdout).read_line(&mut address).map_err(complain)?;
     let url = format!("http://{}/", address.trim());
     let args = ["-c", "1", "wrk", "-t1", "-c32", "-d2s", "-H", "x-request-timeout: 10", &url];
+    let before = server.cpu();
     let said = output("taskset", &args.map(String::from), &[])?;
+    let cpu = server.cpu() - before;
     let failed =
         said.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors"));
     if let Some(line) = failed {
         return Err(format!("{name}: {}", line.trim()));
     }
-    let figure = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-    figure
-        .and_then(|figure| figure.trim().parse().ok())
-        .ok_or(format!("wrk has no figure:\n{said}"))
+    let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<f64>().ok());
+    let rate = number(said.lines().find_map(|line| line.strip_prefix("Requests/sec:")));
+    let count = number(said.lines().find_map(|line| Some(line.split_once(" requests in")?.0)));
+    let (Some(rate), Some(count)) = (rate, count) else {
+        return Err(format!("wrk has no figure:\n{said}"));
+    };
+    Ok(Figure { rate, cpu: cpu / count })
 }
 
 /// Stops when its input is closed, and is waited for.
@@ -93,6 +109,13 @@ impl Server {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(serve).arg(name);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map(Server)
+    }
+
+    /// What its thread has had of a core so far, in microseconds.
+    fn cpu(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.0.id()));
+        let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+        nanos.map_or(f64::NAN, |nanos| nanos / 1_000.0)
     }
 }
 
@@ -105,21 +128,26 @@ impl Drop for Server {
 
 fn table(figures: &Figures, counts: &str) -> String {
     let mut table = String::from(
-        "| service | requests/s | to none around it | to `TimeoutLayer` | allocations of a request |\n|---|---:|---:|---:|---:|\n",
+        "| service | requests/s | to no layer | to one that does nothing | to `TimeoutLayer` | CPU, µs | allocations |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
     );
     for (i, (name, what)) in SERVICES.iter().enumerate() {
-        let group = if name.starts_with("server-") { 5 } else { 0 };
+        let plain = if name.starts_with("server-") { 6 } else { 0 };
         let ratio = |to: usize| {
-            let ratios = figures[i].iter().zip(&figures[to]).map(|(one, other)| one / other);
-            if i == to { String::new() } else { format!("{:.3}", median(ratios.collect())) }
+            let ratios =
+                figures[i].iter().zip(&figures[to]).map(|(one, other)| one.rate / other.rate);
+            if i == to { String::new() } else { format!("{:.2}", median(ratios.collect())) }
         };
+        let of = |of: fn(&Figure) -> f64| median(figures[i].iter().map(of).collect());
         let count = counts.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         table.push_str(&format!(
-            "| {what} | {:.0} | {} | {} | {} |\n",
-            median(figures[i].clone()),
-            ratio(group),
-            ratio(group + 1),
-            count.unwrap_or_default(),
+            "| {what} | {:.0} | {} | {} | {} | {:.2} | {} |\n",
+            of(|it| it.rate),
+            ratio(plain),
+            ratio(plain + 2),
+            ratio(plain + 1),
+            of(|it| it.cpu),
+            count.unwrap_or_default().trim_end_matches(".00"),
         ));
     }
     table

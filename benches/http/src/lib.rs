@@ -11,6 +11,7 @@ use purview::Context;
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
 use purview_http::propagation::Propagation;
 use purview_http::{ContextLayer, Ctx};
+use tower::layer::util::Identity;
 use tower_http::timeout::TimeoutLayer;
 
 /// What is around the service.
@@ -21,6 +22,8 @@ pub enum Around {
     Nothing,
     /// tower-http's timeout.
     Timeout,
+    /// tower's layer that does nothing: what it costs to have a layer.
+    Identity,
     /// A context with a deadline, which nobody asks for.
     Context,
     /// The same; the handler asks for it, and whether it has ended.
@@ -30,9 +33,10 @@ pub enum Around {
 }
 
 /// By their names on the command line, in the order in which they are measured.
-pub const ALL: [(&str, Around); 5] = [
+pub const ALL: [(&str, Around); 6] = [
     ("nothing", Around::Nothing),
     ("timeout", Around::Timeout),
+    ("identity", Around::Identity),
     ("context", Around::Context),
     ("asked", Around::Asked),
     ("everything", Around::Everything),
@@ -50,6 +54,7 @@ pub fn service(around: Around, server: &Context) -> Router {
             let status = StatusCode::GATEWAY_TIMEOUT;
             plain.layer(TimeoutLayer::with_status_code(status, LIMIT))
         }
+        Around::Identity => plain.layer(Identity::new()),
         Around::Context => plain.layer(limited()),
         Around::Asked => Router::new()
             .route("/", get(async |Ctx(ctx): Ctx| if ctx.is_done() { "bye" } else { "hello" }))
