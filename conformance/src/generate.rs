@@ -31,7 +31,7 @@ impl Numbers<'_> {
                     let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
                     *bytes = rest;
                     number = number << 8 | u64::from(*first);
-                    span <<= 8;
+                    span = span.saturating_mul(256);
                 }
                 number % limit
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use purview::{Context, Key};
+use purview_fuzz::count;
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders, OnInvalid};
 use purview_http::propagation::{BAGGAGE, Baggage, Propagation, REQUEST_ID, TraceContext};
 
@@ -32,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
         let name = NAMES[usize::from(*first) % NAMES.len()];
         headers.append(HeaderName::from_static(name), value);
     }
+    count(headers.len());
     let known = [
         DeadlineHeader::Grpc,
         DeadlineHeader::Envoy,

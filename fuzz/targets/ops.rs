@@ -3,10 +3,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use purview_conformance::{Model, Numbers, Ours, Program, Scope, run};
+use purview_fuzz::count;
 
 fuzz_target!(|data: &[u8]| {
     let mut numbers = Numbers::Bytes(data);
     let program = Program::generate(&mut numbers, Scope::All, 60);
+    count(program.ops.len());
     let mut ours = Ours::default();
     let shown = run(&program, &mut ours);
     assert_eq!(run(&program, &mut Model::default()), shown, "model and purview:\n{program}");

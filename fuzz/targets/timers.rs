@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use purview::time::ManualClock;
 use purview::{CancelGuard, Context};
 use purview_conformance::Numbers;
+use purview_fuzz::count;
 
 /// Of every size: a number of bits, and that many of them.
 fn time(numbers: &mut Numbers<'_>) -> u64 {
@@ -22,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let mut now = 0_u64;
     let mut live: BTreeMap<(u64, usize), (Context, CancelGuard)> = BTreeMap::new();
     for number in 0..200 {
+        count(1);
         match numbers.below(4) {
             0 | 1 => {
                 let after = time(&mut numbers);
@@ -32,7 +34,9 @@ fuzz_target!(|data: &[u8]| {
                 }
                 if after == 0 {
                     assert!(ctx.is_done());
-                } else if let Some(at) = now.checked_add(after).filter(|at| *at < i64::MAX as u64 / 2) {
+                } else if let Some(at) =
+                    now.checked_add(after).filter(|at| *at < i64::MAX as u64 / 2)
+                {
                     live.insert((at, number), (ctx, guard));
                 }
             }
