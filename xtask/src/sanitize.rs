@@ -67,7 +67,7 @@ fn address(root: &Path) -> Outcome {
         [("ASAN_OPTIONS", "detect_stack_use_after_return=1"), ("LSAN_OPTIONS", leaks.as_str())];
     tests(
         "address",
-        "-Zsanitizer=address --cfg purview_sanitize",
+        "-Zsanitizer=address -Cforce-frame-pointers=yes --cfg purview_sanitize",
         &more,
         &[("purview", "it"), ("purview", "leaks"), ("purview-tokio", "it")],
     )

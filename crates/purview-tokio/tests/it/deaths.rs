@@ -21,6 +21,8 @@ use purview_tokio::{BoxError, TaskGroup, Tokio, map_concurrent};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::a_semaphore_for_good;
+
 /// Nothing here takes so long; it is for a machine that is busy.
 const LONG: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -234,7 +236,7 @@ impl Case {
         let clock = ManualClock::new();
         let (parent, parent_ends) = clock.root().with_cancel();
         let (bomb, explode) = Context::background().with_cancel();
-        let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1)));
+        let semaphore = a_semaphore_for_good();
         let held = if at == "semaphore" { semaphore.try_acquire(1) } else { None };
         let (there, token, stuck) = (AtomicBool::new(false), Arc::new(()), Stuck::default());
         let stand = Arc::new(Stand { at, there, token, semaphore, bomb, stuck });

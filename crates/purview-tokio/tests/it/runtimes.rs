@@ -10,6 +10,8 @@ use purview::{Context, Semaphore};
 use purview_tokio::{BoxError, TaskGroup, Tokio};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::a_semaphore_for_good;
+
 /// Nothing here takes so long; it is for a machine that is busy.
 const LONG: Duration = Duration::from_secs(100);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,7 +72,7 @@ fn f17_a_runtime_that_is_shut_down_while_its_tasks_wait_leaves_nothing_and_spare
     watched(|| {
         for way in ["drop", "background", "timeout"] {
             for (gone, stays) in runtimes().into_iter().zip(runtimes()) {
-                let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1)));
+                let semaphore = a_semaphore_for_good();
                 let held = semaphore.try_acquire(1);
                 let clock = ManualClock::new();
                 let (ctx, guard) = clock.root().with_timeout(2 * HOUR);
@@ -106,7 +108,7 @@ fn f17_a_runtime_may_be_dropped_by_the_end_that_its_own_tasks_wait_for() {
     watched(|| {
         for by_deadline in [false, true] {
             for runtime in runtimes() {
-                let semaphore: &'static Semaphore = Box::leak(Box::new(Semaphore::new(1)));
+                let semaphore = a_semaphore_for_good();
                 let _held = semaphore.try_acquire(1);
                 let clock = ManualClock::new();
                 let (ctx, guard) = clock.root().with_timeout(HOUR / 2);
