@@ -16,7 +16,8 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const HELP: &str = "\
-cargo xtask ci            what CI runs: tests, soak (short), models, fmt, clippy, docs, package, other systems, tidy
+cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, tests, and short forms of soak,
+                          sanitize and fuzz
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
@@ -91,6 +92,8 @@ fn ci() -> Outcome {
     section("models", || loom(3))?;
     section("tools", || tools::fetch_all(&root()))?;
     section("soak", || soak(4))?;
+    section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
+    section("fuzz", || fuzz::fuzz(&root(), &["--seconds", "10"]))?;
     // Last, so that the closing lines are the tests'.
     section("tests", || run("cargo", &["test", "--workspace"], &[]))
 }

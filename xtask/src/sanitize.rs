@@ -117,7 +117,8 @@ fn memcheck(root: &Path) -> Outcome {
     run("cargo", &["build", "--quiet", "-p", "purview-examples", "--bins"], &env)?;
     for example in EXAMPLES {
         let program = root.join("target/memcheck/debug").join(example).display().to_string();
-        let leaks = ["--leak-check=full", "--errors-for-leak-kinds=definite"];
+        let leaks =
+            ["--leak-check=full", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"];
         let args = [&["--quiet", "--error-exitcode=9", "--fair-sched=yes"], &leaks[..]].concat();
         run("valgrind", &[&args[..], &[&program]].concat(), &[])?;
     }
