@@ -37,7 +37,7 @@ const IT: &[&str] = &["--test", "it"];
 const LIB: &[&str] = &["--lib"];
 const MODEL: &[&str] = &["--test", "model"];
 
-const PLANTED: [Planted; 14] = [
+const PLANTED: [Planted; 15] = [
     Planted {
         name: "a lost wake-up: who has listed a waiter does not look once more",
         file: "crates/purview/src/done.rs",
@@ -65,6 +65,13 @@ const PLANTED: [Planted; 14] = [
         code: "            count_up(&parent.head().strong);\n",
         bug: "            count_up(&parent.head().strong);\n            count_up(&parent.head().strong);\n",
         stage: Stage::Test("purview", IT, "c13_"),
+    },
+    Planted {
+        name: "a task that waits for room is forgotten when that is made just before it waits",
+        file: "crates/purview/src/group/shared.rs",
+        code: "        self.begin_waiting(); // somebody may have made room meanwhile\n",
+        bug: "",
+        stage: Stage::Loom("who_waits_for_room"),
     },
     Planted {
         name: "a use after free: a waiter that leaves stays listed",

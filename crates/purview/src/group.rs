@@ -32,7 +32,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use builder::{GroupBuilder, OnFailure};
@@ -45,6 +45,7 @@ pub use watch::GroupWatch;
 use crate::clock::Tick;
 use crate::error::Cause;
 use crate::park::block_on;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
 use crate::{CancelGuard, Context, leak};
 pub(crate) use roster::{Record, Roster, Seat};
@@ -270,7 +271,7 @@ impl<E, S> TaskGroup<E, S> {
     }
 
     fn own(&self) -> MutexGuard<'_, Option<Arc<Futures<S>>>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.own)
     }
 
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::park::block_on;
+use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
 use crate::{CancelGuard, Context, Error, leak};
 
@@ -196,7 +196,7 @@ impl Semaphore {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

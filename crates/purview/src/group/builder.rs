@@ -3,12 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::shared::{Crew, Futures, Shared};
 use super::{GroupWatch, TaskGroup, TaskInfo};
 use crate::leak;
+use crate::sync::Mutex;
 use crate::tree::{Kind, Plan};
 use crate::{Context, Error};
 

@@ -3,13 +3,12 @@
 
 use std::borrow::Cow;
 use std::panic::Location;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::info::{StopTimes, TaskInfo, TaskKind};
 use crate::clock::Tick;
 use crate::order::thread_number;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// A power of two.
 const PARTS: usize = 8;
@@ -72,7 +71,7 @@ impl Roster {
     }
 
     fn part(&self, number: usize) -> MutexGuard<'_, Rows> {
-        self.0[number % PARTS].rows.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0[number % PARTS].rows)
     }
 
     pub(crate) fn enter(&self, record: Record) -> Seat {

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::OnFailure;
 use super::failure::{Dropped, Failure, KEPT};
@@ -15,6 +14,7 @@ use crate::clock::Tick;
 use crate::error::{Cause, Error};
 use crate::leak::{self, Listed};
 use crate::semaphore::Semaphore;
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::tree::Panics;
 use crate::{CancelHandle, Context, OnDone};
 
@@ -85,10 +85,6 @@ struct Outcomes {
     lost: usize,
     /// Of those that gave up: they were not even begun.
     unbegun: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S> Shared<S> {

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use super::failure::Panicked;
@@ -14,6 +14,7 @@ use super::shared::{Crew, Futures, Shared};
 use crate::Context;
 use crate::done::Done;
 use crate::error::Cause;
+use crate::sync::{Mutex, lock};
 
 /// How a task came to its end.
 pub(super) enum Outcome {
@@ -104,7 +105,7 @@ pub(super) struct Either<S: 'static>(Arc<Mutex<Option<Ticket<S>>>>);
 
 impl<S> Either<S> {
     pub(super) fn finish(self, outcome: Outcome) {
-        let ticket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ticket = lock(&self.0).take();
         if let Some(ticket) = ticket {
             ticket.finish(outcome);
         }
