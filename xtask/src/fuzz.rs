@@ -49,7 +49,7 @@ pub(crate) fn fuzz(root: &Path, args: &[&str]) -> Outcome {
         let asan = [("ASAN_OPTIONS", "detect_stack_use_after_return=1:detect_leaks=0")];
         println!("{target}");
         if merge {
-            run(&program, &["-merge=1", "-max_len=512", &seeds, &found], &asan)?;
+            run(&program, &["-set_cover_merge=1", "-max_len=512", &seeds, &found], &asan)?;
         } else {
             let options = [
                 &*prefix,
