@@ -38,7 +38,7 @@ impl Numbers<'_> {
         }
     }
 
-    fn index(&mut self, limit: usize) -> usize {
+    pub(crate) fn index(&mut self, limit: usize) -> usize {
         self.below(limit as u64) as usize
     }
 }

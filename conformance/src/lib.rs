@@ -4,7 +4,9 @@
 //! [`Ours`], purview, or Go's `context`, by the program in `go/`. What is to be seen after each operation is one line of
 //! text; two worlds agree if all lines are the same.
 
+mod explain;
 mod generate;
+mod history;
 mod model;
 mod ours;
 mod program;
@@ -13,6 +15,7 @@ mod world;
 pub mod go;
 
 pub use generate::{Numbers, Scope};
+pub use history::{Action, Answer, Event, History, STEPS, THREADS};
 pub use model::Model;
 pub use ours::Ours;
 pub use program::{Op, Program};

@@ -5,7 +5,7 @@ use crate::program::Op;
 use crate::world::{End, Seen, World};
 
 /// What a context is, besides a child.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Kind {
     Root,
     Cancel,
@@ -18,23 +18,37 @@ enum Kind {
     Merged,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Node {
     parents: Vec<usize>,
     kind: Kind,
     end: Option<End>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+impl Node {
+    fn is_detached(&self) -> bool {
+        matches!(self.kind, Kind::Detached)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Registration {
     Waits(usize),
     Over,
 }
 
+/// Who has to hear of an end.
+#[derive(Default)]
+pub(crate) struct Marked {
+    pub(crate) children: Vec<usize>,
+    /// Their callbacks are to be called.
+    pub(crate) registrations: Vec<usize>,
+}
+
 /// A tree of contexts, without any cleverness.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Model {
-    now: i64,
+    pub(crate) now: i64,
     nodes: Vec<Node>,
     registrations: Vec<Registration>,
     ran: Vec<usize>,
@@ -48,27 +62,33 @@ impl Default for Model {
 }
 
 impl Model {
-    fn is_live(&self, context: usize) -> bool {
+    pub(crate) fn is_live(&self, context: usize) -> bool {
         self.nodes[context].end.is_none()
     }
 
     /// C2, C3: the first end counts, and is that of all below.
     fn finish(&mut self, context: usize, end: End) {
+        let Marked { children, registrations } = self.mark(context, end);
+        self.ran.extend(registrations);
+        children.into_iter().for_each(|child| self.follow(child, end));
+    }
+
+    /// The same of one context, and whom that concerns; nobody, if it has ended.
+    pub(crate) fn mark(&mut self, context: usize, end: End) -> Marked {
+        let mut marked = Marked::default();
         if !self.is_live(context) {
-            return;
+            return marked;
         }
         self.nodes[context].end = Some(end);
         for (number, registration) in self.registrations.iter_mut().enumerate() {
             if *registration == Registration::Waits(context) {
                 *registration = Registration::Over;
-                self.ran.push(number);
+                marked.registrations.push(number);
             }
         }
-        for child in 0..self.nodes.len() {
-            if self.nodes[child].parents.contains(&context) {
-                self.follow(child, end);
-            }
-        }
+        let hears = |node: &Node| node.parents.contains(&context) && !node.is_detached();
+        marked.children.extend((0..self.nodes.len()).filter(|&it| hears(&self.nodes[it])));
+        marked
     }
 
     /// A parent has ended.
@@ -85,8 +105,37 @@ impl Model {
         }
     }
 
+    /// Whether somebody has a way to cancel it.
+    pub(crate) fn can_be_canceled(&self, context: usize) -> bool {
+        !matches!(self.nodes[context].kind, Kind::Root | Kind::Value(..) | Kind::Detached)
+    }
+
+    /// What ends with it.
+    pub(crate) fn is_at_or_below(&self, context: usize, top: usize) -> bool {
+        let node = &self.nodes[context];
+        let above = || node.parents.iter().any(|&parent| self.is_at_or_below(parent, top));
+        context == top || (!node.is_detached() && above())
+    }
+
+    /// How a parent has ended, with which it has to end.
+    pub(crate) fn end_above(&self, context: usize) -> Option<End> {
+        let node = &self.nodes[context];
+        let parents = node.parents.iter().filter(|_| !node.is_detached());
+        parents.into_iter().find_map(|&parent| self.nodes[parent].end)
+    }
+
+    /// Of what lives, what is due first: at which time, which context, and with which end; of what is due at once, the elder (C19).
+    pub(crate) fn first_due(&self) -> Option<(i64, usize, End)> {
+        let live = (0..self.nodes.len()).filter(|&context| self.is_live(context));
+        let due = live.filter_map(|context| {
+            let (at, end) = self.due(context)?;
+            Some((at, context, end))
+        });
+        due.min_by_key(|&(at, context, _)| (at, context))
+    }
+
     /// When a context ends by itself, and how.
-    fn due(&self, context: usize) -> Option<(i64, End)> {
+    pub(crate) fn due(&self, context: usize) -> Option<(i64, End)> {
         let node = &self.nodes[context];
         match node.kind {
             Kind::Deadline(at, cause) => Some((at, End::DeadlineExceeded(cause))),
@@ -95,17 +144,9 @@ impl Model {
         }
     }
 
-    /// Ends all that is due by `until`, in the order of time; of what is due at once, the elder first (C19).
+    /// Ends all that is due by `until`, in the order of time.
     fn finish_what_is_due(&mut self, until: i64) {
-        loop {
-            let live = (0..self.nodes.len()).filter(|&context| self.is_live(context));
-            let due = live.filter_map(|context| {
-                let (at, end) = self.due(context)?;
-                (at <= until).then_some((at, context, end))
-            });
-            let Some((at, context, end)) = due.min_by_key(|&(at, context, _)| (at, context)) else {
-                return;
-            };
+        while let Some((at, context, end)) = self.first_due().filter(|&(at, ..)| at <= until) {
             self.now = self.now.max(at);
             self.finish(context, end);
         }
@@ -133,8 +174,9 @@ impl Model {
     }
 }
 
-impl World for Model {
-    fn derive(&mut self, op: Op) {
+impl Model {
+    /// Makes a context, which is done if its parent is: one of the operations that do. None, of another.
+    pub(crate) fn add(&mut self, op: Op) -> Option<usize> {
         let (parents, kind) = match op {
             Op::Cancel(parent) => (vec![parent], Kind::Cancel),
             Op::Deadline(parent, after, cause) => {
@@ -144,7 +186,7 @@ impl World for Model {
             Op::Detach(parent) => (vec![parent], Kind::Detached),
             Op::Grace(parent, time) => (vec![parent], Kind::Grace(time, None)),
             Op::Merge(one, other) => (vec![one, other], Kind::Merged),
-            _ => return,
+            _ => return None,
         };
         let child = self.nodes.len();
         let ended = parents.iter().find_map(|&parent| self.nodes[parent].end); // C28: the first in the list
@@ -152,11 +194,18 @@ impl World for Model {
         if let Some(end) = ended {
             self.follow(child, end); // C4
         }
+        Some(child)
+    }
+}
+
+impl World for Model {
+    fn derive(&mut self, op: Op) {
+        self.add(op);
         self.finish_what_is_due(self.now); // C16
     }
 
     fn end(&mut self, context: usize, cause: u32) {
-        if !matches!(self.nodes[context].kind, Kind::Root | Kind::Value(..) | Kind::Detached) {
+        if self.can_be_canceled(context) {
             self.finish(context, End::Canceled(cause));
             self.finish_what_is_due(self.now);
         }

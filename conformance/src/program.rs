@@ -61,7 +61,8 @@ impl Op {
     }
 
     /// Of an operation that makes a context.
-    pub(crate) fn parent(self) -> Option<usize> {
+    #[must_use]
+    pub fn parent(self) -> Option<usize> {
         match self {
             Op::Cancel(parent)
             | Op::Deadline(parent, ..)

@@ -6,7 +6,7 @@ use crate::KEYS;
 use crate::program::{Op, Program};
 
 /// How a context ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum End {
     /// By a call, with a cause, if not 0.
@@ -16,7 +16,7 @@ pub enum End {
 }
 
 /// What can be asked of a context.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Seen {
     /// None while it lives.
@@ -25,6 +25,14 @@ pub struct Seen {
     pub deadline: Option<i64>,
     /// By key.
     pub values: [Option<u32>; KEYS],
+}
+
+impl Seen {
+    /// Of what was seen.
+    #[must_use]
+    pub const fn new(end: Option<End>, deadline: Option<i64>, values: [Option<u32>; KEYS]) -> Seen {
+        Seen { end, deadline, values }
+    }
 }
 
 impl fmt::Display for Seen {
