@@ -128,7 +128,7 @@ fn is_test(root: &Path, path: &str) -> Result<bool, String> {
     Ok(false)
 }
 
-/// Nothing depends on how it is built, nothing is exported by name, and the models' cfg is the tests'.
+/// Nothing depends on how it is built, nothing is exported by name, and the models' cfgs are the tests'.
 fn builds_are_alike(root: &Path) -> Found {
     let wrong = ["cfg(panic", "panic = \"abort\"", "no_mangle", "export_name", "link_section"];
     let mut found = Vec::new();
@@ -139,11 +139,13 @@ fn builds_are_alike(root: &Path) -> Found {
         }
         let bad = wrong.into_iter().filter(|bad| text.contains(bad));
         found.extend(bad.map(|bad| format!("{}: {bad}", file.display())));
-        let alone = text.replace("all(test, purview_loom)", "");
-        let alone = alone.replace("all(test, not(purview_loom))", "");
-        for line in alone.lines().filter(|line| line.contains("purview_loom")) {
-            if !line.trim_start().starts_with("//") {
-                found.push(format!("{}: without test: {line}", file.display()));
+        for cfg in ["purview_loom", "purview_shuttle"] {
+            let alone = text.replace(&format!("all(test, {cfg})"), "");
+            let alone = alone.replace(&format!("all(test, not({cfg}))"), "");
+            for line in alone.lines().filter(|line| line.contains(cfg)) {
+                if !line.trim_start().starts_with("//") {
+                    found.push(format!("{}: without test: {line}", file.display()));
+                }
             }
         }
     }

@@ -56,6 +56,8 @@ mod done;
 mod error;
 mod group;
 mod guard;
+#[cfg(all(test, purview_shuttle))]
+mod histories;
 mod key;
 pub mod leak;
 mod list;

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::Context;
 use crate::error::Error;
-use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, is_last};
+use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, is_last, thread_local};
 use crate::tree::Kept;
 use crate::waiter::{Waiter, Who};
 

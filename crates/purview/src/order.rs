@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-#[cfg(not(all(test, purview_loom)))]
+#[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -149,8 +149,14 @@ pub(crate) fn thread_number() -> usize {
         .fold(0, |number, digit| number * 10 + digit as usize)
 }
 
+/// The same: shuttle's threads are told apart by shuttle.
+#[cfg(all(test, purview_shuttle))]
+pub(crate) fn thread_number() -> usize {
+    shuttle::thread::current().id().into()
+}
+
 /// This thread's number, in the order in which threads asked for one.
-#[cfg(not(all(test, purview_loom)))]
+#[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
 #[inline]
 pub(crate) fn thread_number() -> usize {
     thread_local! {

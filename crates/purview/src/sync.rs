@@ -1,7 +1,8 @@
-//! Locks, atomics and cells: the only file that says loom.
+//! Locks, atomics and cells: the only file that says loom, or shuttle.
 //!
-//! The crate's own tests swap these for loom's under `--cfg purview_loom`; everybody else gets std's. The cfg is private
-//! (not the global `cfg(loom)`, which flips other crates too), and loom is a dev-dependency, so no user ever sees it.
+//! The crate's own tests swap these for loom's under `--cfg purview_loom`, and for shuttle's under `--cfg purview_shuttle`;
+//! everybody else gets std's. The cfgs are private (not the global `cfg(loom)`, which flips other crates too), and both are
+//! dev-dependencies, so no user ever sees them.
 
 #[cfg(all(test, purview_loom))]
 mod imp {
@@ -10,6 +11,7 @@ mod imp {
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread_local;
 
     /// In models a lock is loom's own: it explores who gets it next without spinning.
     pub(crate) struct Lock(Mutex<()>);
@@ -52,14 +54,36 @@ mod imp {
     }
 }
 
-#[cfg(not(all(test, purview_loom)))]
+/// The crate's own lock, on shuttle's atomics: each use of one is a place where another thread may go on. Its threads are one thread of
+/// the system's, so waiting is letting others go on, and thread-locals are shuttle's.
+#[cfg(all(test, purview_shuttle))]
 mod imp {
-    pub(crate) use std::sync::atomic::{
+    pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-    use std::time::Duration;
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread_local;
 
+    pub(crate) use super::cell::UnsafeCell;
+    pub(crate) use crate::lock::{ByteLock as Lock, Locked};
+
+    pub(crate) use shuttle::thread::yield_now as give_way;
+
+    pub(crate) struct Backoff;
+
+    impl Backoff {
+        pub(crate) fn new() -> Self {
+            Backoff
+        }
+
+        pub(crate) fn snooze(&mut self) {
+            shuttle::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(not(all(test, purview_loom)))]
+mod cell {
     /// std's cell with the access methods of loom's, so that a model sees every access.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -79,7 +103,18 @@ mod imp {
             access(self.0.get())
         }
     }
+}
 
+#[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
+mod imp {
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::thread_local;
+    use std::time::Duration;
+
+    pub(crate) use super::cell::UnsafeCell;
     pub(crate) use crate::lock::{ByteLock as Lock, Locked};
 
     /// Waiting for another thread that is about to be done: spins, then yields, then naps.
@@ -121,6 +156,9 @@ mod imp {
 pub(crate) use imp::*;
 pub(crate) use std::sync::atomic::Ordering;
 
+/// Where threads are played through: there, what is long or wide elsewhere is as short as it can be.
+pub(crate) const MODELED: bool = cfg!(any(all(test, purview_loom), all(test, purview_shuttle)));
+
 /// Locks, whatever happened to an earlier holder. No user code runs under a lock of ours, so a poisoned one can only mean
 /// a bug of ours that has been reported by its own panic; the data behind it is consistent at every statement.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -150,13 +188,13 @@ fn acquire(_count: &AtomicU32) {
     fence(Ordering::Acquire);
 }
 
-/// Waits to be notified, for `time` at the most; in a model, for ever.
+/// Waits to be notified, for `time` at the most; where threads are played through, for ever.
 pub(crate) fn wait<'a, T>(
     condvar: &Condvar,
     held: MutexGuard<'a, T>,
     time: Option<std::time::Duration>,
 ) -> MutexGuard<'a, T> {
-    match time.filter(|_| cfg!(not(all(test, purview_loom)))) {
+    match time.filter(|_| !MODELED) {
         None => condvar.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner),
         Some(time) => {
             let woken = condvar.wait_timeout(held, time);

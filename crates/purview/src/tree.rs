@@ -99,8 +99,9 @@ pub(crate) use panics::Panics;
 pub(crate) use reclaim::Dead;
 pub(crate) use wake::Wake;
 
+use crate::sync::MODELED;
 use handle::count_up;
 
 /// How many links are walked before the lock is let go for others. Long enough that locking is a small part of the walk,
 /// short enough that nobody waits for longer than about a microsecond.
-const BATCH: usize = if cfg!(all(test, purview_loom)) { 1 } else { 32 };
+const BATCH: usize = if MODELED { 1 } else { 32 };

@@ -13,7 +13,7 @@
 #![expect(unsafe_code, reason = "the word is a pointer to a list's first or to shards")]
 
 use crate::list::{Head, Item, Link, Tag};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, MODELED, Ordering};
 
 use super::node::UNLISTED;
 use super::parts::{Role, Stand};
@@ -21,10 +21,10 @@ use super::{Node, count_up};
 use crate::order::thread_number;
 
 /// Lists of a node that is in demand. A power of two.
-pub(crate) const SHARDS: usize = if cfg!(all(test, purview_loom)) { 2 } else { 8 };
+pub(crate) const SHARDS: usize = if MODELED { 2 } else { 8 };
 
 /// How often a lock is found taken before there are shards: once or twice is chance.
-const HOT: u8 = if cfg!(all(test, purview_loom)) { 1 } else { 4 };
+const HOT: u8 = if MODELED { 1 } else { 4 };
 
 pub(crate) struct Dependents(AtomicPtr<Link>);
 
