@@ -16,10 +16,12 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const HELP: &str = "\
-cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, tests, and short forms of soak,
+cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of soak,
                           sanitize and fuzz
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
+cargo xtask shuttle [N]   N generated histories of three threads (default 2000), each played in 200 ways and held against the model;
+                          SEED is the first one's number, and SCHEDULE plays that one as shuttle printed it
 cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["loom"] => loom(3),
         ["loom", n] => number(n).and_then(loom),
+        ["shuttle"] => shuttle(2_000),
+        ["shuttle", n] => number(n).and_then(shuttle),
         ["soak"] => soak(50),
         ["soak", n] => number(n).and_then(soak),
         ["cross"] => cross(),
@@ -90,6 +94,7 @@ fn ci() -> Outcome {
     })?;
     section("other systems", cross)?;
     section("models", || loom(3))?;
+    section("histories", || shuttle(200))?;
     section("tools", || tools::fetch_all(&root()))?;
     section("soak", || soak(4))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
@@ -131,6 +136,24 @@ fn loom(preemptions: u32) -> Outcome {
         println!("{model}: {ways} ways");
     }
     println!("{} models hold, with up to {preemptions} preemptions", models.len());
+    Ok(())
+}
+
+/// What begins and returns in the threads of a history, in many ways, has an order in which the model does the same.
+fn shuttle(histories: u32) -> Outcome {
+    let env = [
+        ("RUSTFLAGS", "--cfg purview_shuttle --cap-lints allow"),
+        ("CARGO_TARGET_DIR", "target/shuttle"),
+        ("SHUTTLE_SILENCE_WARNINGS", "1"), // it knows no weak memory: loom does
+        ("HISTORIES", &histories.to_string()),
+    ];
+    let args =
+        ["test", "--package", "purview", "--lib", "--release", "--quiet", "--", "histories_"];
+    let said = output("cargo", &args.map(String::from), &env)?;
+    if !said.contains("1 passed") {
+        return Err("there are no histories: is the cfg right?".into());
+    }
+    println!("{histories} histories have an order in which the model does the same");
     Ok(())
 }
 

@@ -18,6 +18,8 @@ use crate::{Outcome, command, output};
 enum Stage {
     /// The race models of that name, with two preemptions.
     Loom(&'static str),
+    /// The first so many histories.
+    Shuttle(&'static str),
     /// A package's tests: which, and of which names.
     Test(&'static str, &'static [&'static str], &'static str),
     /// The same, of purview's `it`, with AddressSanitizer.
@@ -37,7 +39,7 @@ const IT: &[&str] = &["--test", "it"];
 const LIB: &[&str] = &["--lib"];
 const MODEL: &[&str] = &["--test", "model"];
 
-const PLANTED: [Planted; 15] = [
+const PLANTED: [Planted; 18] = [
     Planted {
         name: "a lost wake-up: who has listed a waiter does not look once more",
         file: "crates/purview/src/done.rs",
@@ -58,6 +60,27 @@ const PLANTED: [Planted; 15] = [
         code: "        if above.state().done().is_some() {\n            return false; // D3\n        }\n",
         bug: "",
         stage: Stage::Loom("c8_a_child_derived_during_a_cancel_is_never_lost"),
+    },
+    Planted {
+        name: "a lost late child, of a parent whose own end is still on its way",
+        file: "crates/purview/src/tree/sweep.rs",
+        code: "            if node.is_leaf() {\n                node.set_complete();",
+        bug: "            {\n                node.set_complete();",
+        stage: Stage::Shuttle("300"),
+    },
+    Planted {
+        name: "a second canceler that does not wait for the first one's marking",
+        file: "crates/purview/src/tree/note.rs",
+        code: "        node.wait_until_complete();\n    }\n}\n\n/// The lock",
+        bug: "    }\n}\n\n/// The lock",
+        stage: Stage::Shuttle("300"),
+    },
+    Planted {
+        name: "a callback that is called, and says that it was stopped",
+        file: "crates/purview/src/on_done.rs",
+        code: "        let prevented = unlisted || callback.get().advance(WAITING, OVER).is_ok();",
+        bug: "        let prevented = unlisted || callback.get().phase.load(Ordering::Acquire) == WAITING;",
+        stage: Stage::Shuttle("300"),
     },
     Planted {
         name: "a cycle: a child counts its parent twice",
@@ -198,6 +221,11 @@ fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<bool, String
             filter,
             "--cfg purview_loom --cap-lints allow",
         ),
+        Stage::Shuttle(_) => (
+            vec!["test", "-p", "purview", "--lib", "--release"],
+            "histories_",
+            "--cfg purview_shuttle --cap-lints allow",
+        ),
         Stage::Test(package, which, filter) => (
             [&["test", "-p", package, "--all-features"], which].concat(),
             filter,
@@ -211,10 +239,12 @@ fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<bool, String
     };
     let built = match stage {
         Stage::Loom(_) => "loom",
+        Stage::Shuttle(_) => "shuttle",
         Stage::Test(..) => "test",
         Stage::Address(_) => "address",
     };
     let built = folder.join(built).display().to_string();
+    let histories = if let Stage::Shuttle(count) = stage { count } else { "0" };
     let env = [
         ("RUSTFLAGS", flags),
         ("RUSTC_BOOTSTRAP", "1"),
@@ -222,6 +252,7 @@ fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<bool, String
         ("LOOM_MAX_PREEMPTIONS", "2"),
         ("ASAN_OPTIONS", "detect_stack_use_after_return=1:detect_leaks=0"),
         ("PROPTEST_CASES", "2000"),
+        ("HISTORIES", histories),
     ];
     let cargo = |args: &[&str], patience: Option<Duration>| {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
