@@ -44,13 +44,25 @@ pub fn build(go: &Path, folder: &Path) -> io::Result<PathBuf> {
 }
 
 impl Go {
-    /// Starts it.
+    /// Starts one that runs programs.
     ///
     /// # Errors
     /// When it cannot be.
     pub fn start(program: &Path) -> io::Result<Go> {
+        Go::start_test(program, "TestRun")
+    }
+
+    /// Starts one that runs races.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub fn start_races(program: &Path) -> io::Result<Go> {
+        Go::start_test(program, "TestRaces")
+    }
+
+    fn start_test(program: &Path, test: &str) -> io::Result<Go> {
         let mut command = Command::new(program);
-        command.args(["-test.run=^TestRun$", "-test.timeout=0"]);
+        command.args([&format!("-test.run=^{test}$"), "-test.timeout=0"]);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = process.stdin.take().map(BufWriter::new);
         let output = process.stdout.take().map(BufReader::new);
@@ -92,6 +104,14 @@ impl Go {
             }
             lines.push(text.to_string());
         }
+    }
+
+    /// A line, and the answer to it.
+    pub(crate) fn ask(&mut self, line: &str) -> io::Result<Vec<String>> {
+        let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(input, "{line}")?;
+        input.flush()?;
+        self.receive()
     }
 
     /// One program.

@@ -10,6 +10,8 @@ mod history;
 mod model;
 mod ours;
 mod program;
+mod race;
+mod races;
 mod world;
 
 pub mod go;
@@ -19,6 +21,8 @@ pub use history::{Action, Answer, Event, History, STEPS, THREADS};
 pub use model::Model;
 pub use ours::Ours;
 pub use program::{Op, Program};
+pub use race::{Outcomes, Race};
+pub use races::RACES;
 pub use world::{End, Seen, World, run};
 
 /// How many different keys of values there are.

@@ -29,9 +29,9 @@ impl std::error::Error for Number {}
 pub struct Ours {
     clock: ManualClock,
     begin: Instant,
-    contexts: Vec<(Context, Option<CancelGuard>)>,
-    registrations: Vec<Option<OnDone>>,
-    ran: Arc<Mutex<Vec<usize>>>,
+    pub(crate) contexts: Vec<(Context, Option<CancelGuard>)>,
+    pub(crate) registrations: Vec<Option<OnDone>>,
+    pub(crate) ran: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Default for Ours {
@@ -73,13 +73,15 @@ impl Ours {
         }
         root.0.statistics().children()
     }
-}
 
-impl World for Ours {
-    fn derive(&mut self, op: Op) {
-        let parent = |parent: usize| &self.contexts[parent].0;
+    /// A context, by one of the operations that make one. None, of another.
+    pub(crate) fn make<'a>(
+        &self,
+        op: Op,
+        parent: impl Fn(usize) -> &'a Context,
+    ) -> Option<(Context, Option<CancelGuard>)> {
         let guarded = |(context, guard)| (context, Some(guard));
-        let made = match op {
+        Some(match op {
             Op::Cancel(it) => guarded(parent(it).with_cancel()),
             Op::Deadline(it, after, cause) => {
                 // Relative and absolute take turns.
@@ -99,17 +101,51 @@ impl World for Ours {
             Op::Detach(it) => (parent(it).without_cancel(), None),
             Op::Grace(it, time) => guarded(parent(it).with_grace(micros(time))),
             Op::Merge(one, other) => guarded(Context::any_of([parent(one), parent(other)])),
-            _ => return,
-        };
-        self.contexts.push(made);
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn register(&self, context: &Context, number: usize) -> OnDone {
+        let ran = Arc::clone(&self.ran);
+        context.on_done(move |_| ran.lock().unwrap_or_else(PoisonError::into_inner).push(number))
+    }
+
+    pub(crate) fn pass(&self, time: i64) {
+        self.clock.advance(micros(time));
+    }
+
+    pub(crate) fn seen(&self, context: &Context) -> Seen {
+        let deadline = context.deadline().map(|at| {
+            let after = at.saturating_duration_since(self.begin).as_micros() as i64;
+            if at >= self.begin { after } else { -((self.begin - at).as_micros() as i64) }
+        });
+        let values = VALUES.each_ref().map(|key| context.value(key).copied());
+        Seen { end: end(context), deadline, values }
+    }
+}
+
+pub(crate) fn cancel(guard: &CancelGuard, cause: u32) {
+    match cause {
+        0 => guard.cancel(),
+        cause => guard.cancel_with(Number(cause)),
+    }
+}
+
+pub(crate) fn end(context: &Context) -> Option<End> {
+    let err = context.err()?;
+    let cause = err.cause().and_then(|cause| cause.downcast_ref::<Number>());
+    let cause = cause.map_or(0, |number| number.0);
+    Some(if err.is_canceled() { End::Canceled(cause) } else { End::DeadlineExceeded(cause) })
+}
+
+impl World for Ours {
+    fn derive(&mut self, op: Op) {
+        let made = self.make(op, |parent| &self.contexts[parent].0);
+        self.contexts.extend(made);
     }
 
     fn end(&mut self, context: usize, cause: u32) {
-        match &self.contexts[context].1 {
-            None => {}
-            Some(guard) if cause == 0 => guard.cancel(),
-            Some(guard) => guard.cancel_with(Number(cause)),
-        }
+        self.contexts[context].1.iter().for_each(|guard| cancel(guard, cause));
     }
 
     fn drop_guard(&mut self, context: usize) {
@@ -120,14 +156,11 @@ impl World for Ours {
     }
 
     fn advance(&mut self, by: i64) {
-        self.clock.advance(micros(by));
+        self.pass(by);
     }
 
     fn watch(&mut self, context: usize) {
-        let (number, ran) = (self.registrations.len(), Arc::clone(&self.ran));
-        let registration = self.contexts[context].0.on_done(move |_| {
-            ran.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-        });
+        let registration = self.register(&self.contexts[context].0, self.registrations.len());
         self.registrations.push(Some(registration));
     }
 
@@ -136,17 +169,7 @@ impl World for Ours {
     }
 
     fn look(&self, context: usize) -> Seen {
-        let context = &self.contexts[context].0;
-        let end = context.err().map(|err| {
-            let cause = err.cause().and_then(|cause| cause.downcast_ref::<Number>());
-            let cause = cause.map_or(0, |number| number.0);
-            if err.is_canceled() { End::Canceled(cause) } else { End::DeadlineExceeded(cause) }
-        });
-        let deadline = context.deadline().map(|at| {
-            let after = at.saturating_duration_since(self.begin).as_micros() as i64;
-            if at >= self.begin { after } else { -((self.begin - at).as_micros() as i64) }
-        });
-        Seen { end, deadline, values: VALUES.each_ref().map(|key| context.value(key).copied()) }
+        self.seen(&self.contexts[context].0)
     }
 
     fn take_ran(&mut self) -> Vec<usize> {

