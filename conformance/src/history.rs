@@ -78,8 +78,9 @@ impl History {
         before + thread * STEPS + step
     }
 
-    /// One of each thread's actions at random. Every registration is taken back once at the most, and the clock moved by the first thread
-    /// alone. No two deadlines are at the same instant, and none at one to which the clock is set.
+    /// One at random. Every registration is taken back once at the most. The clock is moved by the first thread alone: of two that move it at
+    /// the same time, one may return while the other is still at a deadline. No two deadlines are at the same instant, and none
+    /// at one to which the clock is set.
     #[must_use]
     pub fn generate(numbers: &mut Numbers<'_>) -> History {
         let mut history = History { is_timed: numbers.below(2) == 0, ..History::default() };
