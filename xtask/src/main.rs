@@ -16,13 +16,13 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const HELP: &str = "\
-cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of soak,
+cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of stress,
                           sanitize and fuzz
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask shuttle [N]   N generated histories of three threads (default 2000), each played in 200 ways and held against the model;
                           SEED is the first one's number, and SCHEDULE plays that one as shuttle printed it
-cargo xtask soak [N]      the tests N times over (default 50), on one thread and on sixteen
+cargo xtask stress [N]    the tests N times over (default 50), on one thread and on sixteen
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
 cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
         ["loom", n] => number(n).and_then(loom),
         ["shuttle"] => shuttle(2_000),
         ["shuttle", n] => number(n).and_then(shuttle),
-        ["soak"] => soak(50),
-        ["soak", n] => number(n).and_then(soak),
+        ["stress"] => stress(50),
+        ["stress", n] => number(n).and_then(stress),
         ["cross"] => cross(),
         ["fuzz", ref options @ ..] => fuzz::fuzz(&root(), options),
         ["mutants"] => mutants::mutants(&root(), ""),
@@ -97,7 +97,7 @@ fn ci() -> Outcome {
     section("models", || loom(3))?;
     section("histories", || shuttle(200))?;
     section("tools", || tools::fetch_all(&root()))?;
-    section("soak", || soak(4))?;
+    section("stress", || stress(4))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
     section("fuzz", || fuzz::fuzz(&root(), &["--seconds", "10"]))?;
     // Last, so that the closing lines are the tests'.
@@ -197,8 +197,8 @@ const CRATES: [&str; 6] = [
     "purview-reqwest",
 ];
 
-/// The tests that soak, by package.
-const SOAKED: [(&str, &str); 10] = [
+/// The tests that are repeated, by package.
+const STRESSED: [(&str, &str); 10] = [
     ("purview", "it"),
     ("purview", "faults"),
     ("purview", "alloc"),
@@ -212,11 +212,11 @@ const SOAKED: [(&str, &str); 10] = [
 ];
 
 /// A flaky test is a bug. Half of the rounds run on one thread, half on sixteen.
-fn soak(rounds: u32) -> Outcome {
+fn stress(rounds: u32) -> Outcome {
     for round in 1..=rounds {
         let threads = if round % 2 == 0 { "1" } else { "16" };
         let begin = Instant::now();
-        for (package, test) in SOAKED {
+        for (package, test) in STRESSED {
             let args = [
                 "test",
                 "--package",
