@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use crate::Context;
 use crate::clock::Tick;
 use crate::error::Error;
+use crate::timer::driver;
 use crate::{leak, order};
 
 /// A context's number: unique in the process, in the order of derivation.
@@ -99,6 +100,27 @@ impl Statistics {
     pub fn callbacks(&self) -> usize {
         self.counts[2]
     }
+}
+
+/// How many deadlines and sleeps the system's timer has now, in the whole process: of contexts that somebody has
+/// waited for and that have not ended, and of sleepers.
+///
+/// So a service at rest always has the same number, and one that grows says that something is held that nobody ends. It is
+/// counted when it is asked for, entry by entry, and whoever sets a deadline meanwhile may have to wait: for a page that shows
+/// how a service is, not for every request.
+///
+/// ```
+/// use purview::{Context, observe};
+/// use std::time::Duration;
+///
+/// let (ctx, _guard) = Context::background().with_timeout(Duration::from_secs(60));
+/// let callback = ctx.on_done(|_| {}); // somebody waits for its end
+/// assert!(observe::timers() >= 1);
+/// drop(callback);
+/// ```
+#[must_use]
+pub fn timers() -> usize {
+    driver::entries()
 }
 
 /// Hears of every context in the process. Called with no lock held, on the thread where it happens.

@@ -5,6 +5,7 @@
 fn main() {
     linux::no_thread_before_a_deadline_is_waited_for_then_one_for_time_and_one_for_callbacks();
     linux::deadlines_survive_a_fork();
+    linux::timers_are_those_that_somebody_has_waited_for_and_that_have_not_ended();
     linux::report();
 }
 
@@ -21,6 +22,7 @@ mod linux {
     use std::time::{Duration, Instant};
 
     use purview::Context;
+    use purview::observe::timers;
 
     /// Nothing here takes so long; it is for a machine that is busy.
     const LONG: Duration = Duration::from_secs(60);
@@ -130,8 +132,28 @@ mod linux {
         drop(registration);
     }
 
+    pub(super) fn timers_are_those_that_somebody_has_waited_for_and_that_have_not_ended() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(timers(), 0, "what ended above is in none");
+        let (outer, outer_guard) = Context::background().with_timeout(hour);
+        let (inner, inner_guard) = outer.with_timeout(hour / 2);
+        assert_eq!(timers(), 0, "nobody waits");
+        drop(inner.on_done(|_| {}));
+        let sleeps = std::thread::spawn(move || inner.sleep_blocking(hour));
+        let begun = Instant::now();
+        while timers() != 3 && begun.elapsed() < LONG {
+            std::thread::yield_now();
+        }
+        assert_eq!(timers(), 3, "two deadlines and a sleep");
+        inner_guard.cancel();
+        assert!(sleeps.join().expect("it does not panic").is_err());
+        assert_eq!(timers(), 1, "the outer one has not ended");
+        outer_guard.cancel();
+        assert_eq!(timers(), 0);
+    }
+
     #[expect(clippy::print_stdout, reason = "says what was run, as the harness would")]
     pub(super) fn report() {
-        println!("2 passed, 0 failed");
+        println!("3 passed, 0 failed");
     }
 }

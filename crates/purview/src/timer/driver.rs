@@ -72,6 +72,13 @@ pub(crate) fn with_wheel<R>(number: usize, change: impl FnOnce(&mut Wheel) -> R)
     result
 }
 
+/// How many entries all wheels have.
+pub(crate) fn entries() -> usize {
+    #[cfg(unix)]
+    fork::watch(); // as above
+    (0..WHEELS).map(|number| wheel(number).len()).sum()
+}
+
 #[cold]
 fn start_thread() {
     if DRIVER.has_thread.swap(true, Ordering::Relaxed) {

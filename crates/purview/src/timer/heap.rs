@@ -26,6 +26,10 @@ impl Heap {
         Heap { slots: Vec::new() }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn earliest(&self) -> Option<Tick> {
         self.slots.first().map(|slot| slot.key.0)
     }
