@@ -16,6 +16,7 @@
 //! the server itself.
 
 mod args;
+mod census;
 mod failure;
 mod params;
 mod refresher;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    census::begin();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use purview::{Context, GroupWatch, TaskState};
 use serde::Serialize;
 
+use crate::census::{self, Census};
 use crate::failure::millis;
 use crate::refresher::Overview;
 use crate::scope::REQUEST_ID;
@@ -104,6 +105,9 @@ pub(crate) struct Picture {
     now: Vec<String>,
     tasks: Tasks,
     refresher: Refresher,
+    /// In the whole process.
+    alive: Census,
+    /// What hangs on some of them.
     contexts: BTreeMap<&'static str, Node>,
 }
 
@@ -227,6 +231,7 @@ impl Stats {
             sqlite: Queries { running: books.running.len(), ..books.sqlite },
             now: books.under_way(),
             refresher: Refresher { runs: books.refreshes, overview: books.overview.clone() },
+            alive: census::now(),
             contexts: contexts
                 .into_iter()
                 .map(|ctx| {

@@ -454,6 +454,30 @@ fn the_stats_show_tasks_by_state() {
 }
 
 #[test]
+fn the_stats_count_contexts_and_timers_and_nothing_is_left_of_a_client_that_hangs_up() {
+    let service = Service::start(&["--rows", "120000"]);
+    let alive = |stats: &Value| {
+        ["contexts", "timers"].map(|what| stats["alive"][what].as_u64().expect("it is served"))
+    };
+    // The refresher has its moments. What is there between them is what is always there.
+    let at_rest = |stats: &Value| {
+        stats["sqlite"]["running"] == 0
+            && stats["requests"]["in_flight"] == 0
+            && stats["refresher"]["runs"].as_u64() >= Some(1)
+            && stats["tasks"]["groups"]["shards"].is_null()
+    };
+    let before = alive(&service.stats_until("the first refresh is over", at_rest));
+    let client = service.send("/search?q=storm&slow=1&timeout_ms=60000");
+    service.stats_until("the search is held by many, and its deadline waited for", |stats| {
+        alive(stats)[0] > before[0] && alive(stats)[1] > before[1]
+    });
+    drop(client);
+    service.stats_until("nothing is left of it", |stats| {
+        at_rest(stats) && alive(stats)[0] <= before[0] && alive(stats)[1] <= before[1]
+    });
+}
+
+#[test]
 fn a_busy_port_bad_arguments_and_bad_data_are_told_in_a_sentence() {
     let service = Service::start(&[]);
     let port = service.address.rsplit(':').next().expect("a port");
