@@ -6,6 +6,7 @@ mod bench;
 mod fuzz;
 mod mutants;
 mod sanitize;
+mod soak;
 mod tidy;
 mod tools;
 mod wrk;
@@ -16,13 +17,15 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const HELP: &str = "\
-cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of stress,
-                          sanitize and fuzz
+cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of
+                          stress, soak, sanitize and fuzz
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask shuttle [N]   N generated histories of three threads (default 2000), each played in 200 ways and held against the model;
                           SEED is the first one's number, and SCHEDULE plays that one as shuttle printed it
 cargo xtask stress [N]    the tests N times over (default 50), on one thread and on sixteen
+cargo xtask soak          the demo under load: clients that vanish, signals, restarts; what it holds is to be flat
+        [--minutes N]     (default 5), or [--seconds N]; the report is target/soak/report.html
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
 cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         ["shuttle", n] => number(n).and_then(shuttle),
         ["stress"] => stress(50),
         ["stress", n] => number(n).and_then(stress),
+        ["soak", ref options @ ..] => soak::run(&root(), options),
         ["cross"] => cross(),
         ["fuzz", ref options @ ..] => fuzz::fuzz(&root(), options),
         ["mutants"] => mutants::mutants(&root(), ""),
@@ -98,6 +102,7 @@ fn ci() -> Outcome {
     section("histories", || shuttle(200))?;
     section("tools", || tools::fetch_all(&root()))?;
     section("stress", || stress(4))?;
+    section("soak", || soak::run(&root(), &["--seconds", "30"]))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
     section("fuzz", || fuzz::fuzz(&root(), &["--seconds", "10"]))?;
     // Last, so that the closing lines are the tests'.
