@@ -120,18 +120,14 @@ impl Instance {
         self.is_alive()?;
         self.door.next_turn();
         self.terminate()?;
-        let mut status = None;
-        if let Some(after) = again {
-            status = self.wait(after)?;
-            if status.is_none() {
-                self.terminate()?;
-            }
-        }
-        let begin = Instant::now();
-        if status.is_none() {
+        let mut told = Instant::now();
+        let mut status = self.wait(again.unwrap_or(DRAIN))?;
+        if again.is_some() && status.is_none() {
+            self.terminate()?;
+            told = Instant::now();
             status = self.wait(DRAIN)?;
         }
-        let took = begin.elapsed();
+        let took = told.elapsed();
         let Some(status) = status else {
             return Err(self.tell(&format!("was told to stop, and is there after {DRAIN:?}")));
         };

@@ -20,6 +20,13 @@ pub(crate) enum Mark {
     At(f64),
 }
 
+pub(crate) struct Line<'a> {
+    pub(crate) color: &'a str,
+    pub(crate) points: Vec<(f64, f64)>,
+    /// What it is judged by.
+    pub(crate) dots: Vec<(f64, f64)>,
+}
+
 pub(crate) struct Plot<'a> {
     /// In pixels, as it is meant to be shown.
     pub(crate) width: f64,
@@ -28,12 +35,11 @@ pub(crate) struct Plot<'a> {
 }
 
 impl Plot<'_> {
-    /// Of each its colour and its points.
-    pub(crate) fn lines(&self, series: &[(&str, Vec<(f64, f64)>)]) -> String {
-        let most = series.iter().flat_map(|(_, points)| points).map(|(_, y)| *y);
+    pub(crate) fn lines(&self, series: &[Line<'_>]) -> String {
+        let most = series.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
         let scale = Scale::of(most.fold(0.0, f64::max));
         let mut svg = self.ground(&scale);
-        for (color, points) in series {
+        for Line { color, points, .. } in series {
             let mut path = String::new();
             let mut before = f64::NEG_INFINITY;
             for (x, y) in thinned(points) {
@@ -43,8 +49,20 @@ impl Plot<'_> {
             }
             let _ = write!(
                 svg,
-                r#"<path d="{path}" fill="none" stroke="{color}" stroke-width="1.5" stroke-linejoin="round"/>"#
+                r#"<path d="{path}" fill="none" stroke="{color}" stroke-opacity=".55" stroke-linejoin="round"/>"#
             );
+        }
+        for Line { color, dots, .. } in series {
+            for (x, y) in dots {
+                let (x, y) = (self.x(*x), scale.y(*y));
+                let _ = write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="2" fill="{color}"/>"#);
+            }
+        }
+        for Line { color, dots, .. } in series {
+            for (x, y) in dots {
+                let (x, y) = (self.x(*x), scale.y(*y));
+                let _ = write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="2.2" fill="{color}"/>"#);
+            }
         }
         svg + "</svg>"
     }

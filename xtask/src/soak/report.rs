@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::judge::{self, Rest};
 use super::load::{CLIENTS, Load, OUTCOMES};
-use super::plot::{Mark, Plot};
+use super::plot::{Line, Mark, Plot};
 use super::sample::{QUANTITIES, Quantity, Records, Sample};
 use crate::Outcome;
 
@@ -87,11 +87,12 @@ impl Report {
         let mut figures =
             figure("requests a second", &self.rates(&plot(1_160.0)), &self.outcome_keys());
         for (i, (_, name)) in QUANTITIES.into_iter().enumerate() {
-            let series = INSTANCES.iter().zip(&self.samples).map(|((_, color), samples)| {
-                (*color, samples.iter().map(|sample| (sample.at, sample.values[i])).collect())
-            });
-            figures +=
-                &figure(name, &plot(568.0).lines(&series.collect::<Vec<_>>()), &keys(&INSTANCES));
+            let line = |instance: usize| Line {
+                color: INSTANCES[instance].1,
+                points: self.samples[instance].iter().map(|it| (it.at, it.values[i])).collect(),
+                dots: self.rests[instance].iter().map(|it| (it.at, it.values[i])).collect(),
+            };
+            figures += &figure(name, &plot(568.0).lines(&[line(0), line(1)]), &keys(&INSTANCES));
         }
         let tables =
             [self.by_outcome(), self.stopping(), self.holding()].map(|it| it.html()).concat();
