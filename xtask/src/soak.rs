@@ -112,7 +112,7 @@ impl Story<'_> {
         time: Duration,
     ) -> Outcome {
         let end = Instant::now() + time;
-        let working = (time / 12).clamp(Duration::from_secs(4), Duration::from_secs(20));
+        let working = (time / 16).clamp(Duration::from_secs(4), Duration::from_secs(20));
         self.rest(1, &mut [&mut front, &mut upstream])?;
         for round in 1.. {
             self.work(working / 2, &mut [&mut front, &mut upstream])?;
