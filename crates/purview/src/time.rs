@@ -74,6 +74,10 @@ impl ManualClock {
     ///
     /// # Blocking
     /// As long as the callbacks do.
+    ///
+    /// # Ordering
+    /// When it returns, all that was due is done, if one thread moves the clock. If two do, one may return while the other is
+    /// still at what both have passed.
     pub fn advance(&self, by: Duration) {
         self.0.advance(by);
     }
