@@ -31,6 +31,7 @@ cargo xtask sanitize      the tests under sanitizers: address, realtime, layout,
 cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
         [--minutes N]     for each (default 1)
 cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage that is named for each finds it; those with X in their name
+        [--generated K/N] those that cargo-mutants makes up: the K-th (from 0) of N parts of them
 cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show
         [--programs N]    (default 100000)
         [--seed N]        the first one's (default 0)
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         ["cross"] => cross(),
         ["fuzz", ref options @ ..] => fuzz::fuzz(&root(), options),
         ["mutants"] => mutants::mutants(&root(), ""),
+        ["mutants", "--generated", part] => mutants::generated(part),
         ["mutants", filter] => mutants::mutants(&root(), filter),
         ["sanitize", ref names @ ..] => sanitize::sanitize(&root(), names),
         ["conformance", ref options @ ..] => conformance(options),

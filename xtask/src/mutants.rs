@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::sanitize::TARGET;
-use crate::{Outcome, command, output};
+use crate::{Outcome, command, output, run};
 
 /// What has to find it.
 #[derive(Clone, Copy)]
@@ -196,6 +196,17 @@ pub(crate) fn mutants(root: &Path, filter: &str) -> Outcome {
         0 => Ok(()),
         _ => Err(format!("{survived} of {} planted bugs survived", chosen.len())),
     }
+}
+
+/// Bugs that `cargo mutants` makes up, in the core: the `part`, as 0/25, of all of them. What it is told is in `.cargo/mutants.toml`.
+pub(crate) fn generated(part: &str) -> Outcome {
+    if output("cargo", &["mutants".into(), "--version".into()], &[]).is_err() {
+        println!("skipped: there is no cargo-mutants (cargo install cargo-mutants)");
+        return Ok(());
+    }
+    // A part goes across all files, and is a sample of the whole.
+    let args = ["mutants", "--shard", part, "--sharding", "round-robin", "--output", "target"];
+    run("cargo", &args, &[])
 }
 
 /// The files that make the project, as they are now.
