@@ -27,7 +27,8 @@ cargo xtask stress [N]    the tests N times over (default 50), on one thread and
 cargo xtask soak          the demo under load: clients that vanish, signals, restarts; what it holds is to be flat
         [--minutes N]     (default 5), or [--seconds N]; the report is target/soak/report.html
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
-cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread; or those of them that are named
+cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread,
+                          careful; or those of them that are named
 cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
         [--minutes N]     for each (default 1)
 cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage that is named for each finds it; those with X in their name
@@ -100,7 +101,7 @@ fn ci() -> Outcome {
         run("cargo", &args, &[])
     })?;
     section("other systems", cross)?;
-    section("models", || loom(3))?;
+    section("models", || loom(2))?;
     section("histories", || shuttle(200))?;
     section("tools", || tools::fetch_all(&root()))?;
     section("stress", || stress(4))?;

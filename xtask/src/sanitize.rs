@@ -13,13 +13,14 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 type Stage = fn(&Path) -> Outcome;
 
 /// By name, in the order in which they are run.
-const STAGES: [(&str, Stage); 6] = [
+const STAGES: [(&str, Stage); 7] = [
     ("address", address),
     ("realtime", realtime),
     ("layout", layout),
     ("abort", abort),
     ("memcheck", memcheck),
     ("thread", thread),
+    ("careful", careful),
 ];
 
 /// Those that CI runs: the others take longer, or see less.
@@ -127,8 +128,21 @@ fn memcheck(root: &Path) -> Outcome {
 
 /// Data races. It knows no fences: with `purview_sanitize` there are loads in their place.
 fn thread(root: &Path) -> Outcome {
-    let folder = root.join("target/tools/debian");
-    let usr = match unpacked(&folder) {
+    with_own_std(root, "thread", "-Zsanitizer=thread --cfg purview_sanitize")
+}
+
+/// The standard library's own assertions, too, and the compiler's checks of what `unsafe` code makes: what cargo-careful switches on.
+fn careful(root: &Path) -> Outcome {
+    with_own_std(
+        root,
+        "careful",
+        "-Zstrict-init-checks -Zextra-const-ub-checks -Cdebug-assertions=on --cfg careful",
+    )
+}
+
+/// Tests with these flags, with a standard library that is built with them.
+fn with_own_std(root: &Path, folder: &str, flags: &str) -> Outcome {
+    let usr = match unpacked(&root.join("target/tools/debian")) {
         Ok(usr) => usr,
         Err(why) => {
             println!("skipped: a standard library that is built for it: {}", why.trim());
@@ -138,14 +152,15 @@ fn thread(root: &Path) -> Outcome {
     let path = |part: &str| usr.join(part).display().to_string();
     let libraries = format!("{}:{}", path("lib/x86_64-linux-gnu"), path("lib/llvm-22/lib"));
     let (rustc, rustdoc, cargo) = (path("bin/rustc"), path("bin/rustdoc"), path("bin/cargo"));
+    let folder = format!("target/{folder}");
     let env = [
         ("LD_LIBRARY_PATH", libraries.as_str()),
         ("RUSTC", &rustc),
         ("RUSTDOC", &rustdoc),
         ("RUSTC_BOOTSTRAP", "1"),
-        ("RUSTFLAGS", "-Zsanitizer=thread --cfg purview_sanitize"),
+        ("RUSTFLAGS", flags),
         ("TSAN_OPTIONS", "halt_on_error=1"),
-        ("CARGO_TARGET_DIR", "target/thread"),
+        ("CARGO_TARGET_DIR", &folder),
     ];
     for (package, test) in [("purview", "it"), ("purview-tokio", "it")] {
         let target = ["--target", TARGET, "-Zbuild-std", "--quiet"];
