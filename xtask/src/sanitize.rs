@@ -205,6 +205,7 @@ fn unpacked(folder: &Path) -> Result<PathBuf, String> {
     output("sh", &["-c".into(), shell], &[])?;
     let own = output("rustc", &["--print".into(), "sysroot".into()], &[])?;
     let lib = Path::new("lib/rustlib").join(TARGET).join("lib/librustc-stable_rt.tsan.a");
+    let _ = fs::remove_file(usr.join(&lib)); // copying goes through a link, to whatever is at its end
     fs::copy(Path::new(own.trim()).join(&lib), usr.join(&lib)).map_err(complain)?;
     fs::write(done, "").map_err(complain)?;
     Ok(usr)

@@ -596,3 +596,20 @@ fn panics_of_runtimes_callbacks_and_drops_keep_nobody_waiting() {
     });
     assert!(group.join_blocking().expect_err("it panicked").failures()[0].is_panic());
 }
+
+#[test]
+fn a_group_shows_where_it_is_how_many_are_in_it_and_whether_it_is_closed() {
+    let group: TaskGroup<Error> = TaskGroup::new(&ManualClock::new().root());
+    let (release, held) = mpsc::channel::<()>();
+    group.spawn_thread(move |_| {
+        let _ = held.recv();
+        Ok(())
+    });
+    let shown = format!("{group:?}");
+    let ctx = format!("{:?}", group.context());
+    assert_eq!(shown, format!("TaskGroup {{ context: {ctx}, tasks: 1, closed: false, .. }}"));
+    group.close();
+    assert!(format!("{group:?}").contains("closed: true"));
+    drop(release);
+    group.join_blocking().expect("it has not failed");
+}
