@@ -30,7 +30,8 @@ cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread,
                           careful; or those of them that are named
 cargo xtask fuzz          libFuzzer on operations, headers and timers, with AddressSanitizer
-        [--minutes N]     for each (default 1)
+        [--minutes N [X]] for each (default 1), or for X alone; or [--seconds N]
+        [--merge]         takes into the corpus, of what was found, what sees more
 cargo xtask mutants [X]   plants bugs, one at a time, and sees that the stage that is named for each finds it; those with X in their name
         [--generated K/N] those that cargo-mutants makes up: the K-th (from 0) of N parts of them
 cargo xtask conformance   runs generated programs in Go, in purview and in its model, and compares what they show

@@ -7,7 +7,7 @@
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,8 @@ use purview_tokio::{BoxError, TaskGroup, Tokio, map_concurrent};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::a_semaphore_for_good;
+use crate::{LONG, a_semaphore_for_good, watched};
 
-/// Nothing here takes so long; it is for a machine that is busy.
-const LONG: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Where a task waits.
@@ -333,20 +331,6 @@ fn before_it_begins(kill: fn(&mut Case)) {
             case.leaves_nothing();
         }
     });
-}
-
-/// Fails where `code` hangs.
-fn watched(code: impl FnOnce() + Send + 'static) {
-    let (tell, told) = mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
-        let _tell = tell;
-        code();
-    });
-    let hangs = told.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout);
-    assert!(!hangs, "it hangs");
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// It was dropped, by somebody else than its group, and its group says so.

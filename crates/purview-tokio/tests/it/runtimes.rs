@@ -10,30 +10,14 @@ use purview::{Context, Semaphore};
 use purview_tokio::{BoxError, TaskGroup, Tokio};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::a_semaphore_for_good;
+use crate::{LONG, a_semaphore_for_good, watched};
 
-/// Nothing here takes so long; it is for a machine that is busy.
-const LONG: Duration = Duration::from_secs(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn runtimes() -> [Runtime; 2] {
     let one = Builder::new_current_thread().build();
     let two = Builder::new_multi_thread().worker_threads(2).build();
     [one, two].map(|runtime| runtime.expect("a runtime"))
-}
-
-/// Runs `code` on a thread, and fails where that hangs.
-fn watched(code: impl FnOnce() + Send + 'static) {
-    let (tell, told) = mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
-        let _tell = tell;
-        code();
-    });
-    let hangs = told.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout);
-    assert!(!hangs, "it hangs");
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 fn until(is_so: impl Fn() -> bool) {
