@@ -237,13 +237,13 @@ impl Own {
     pub(crate) fn link(self, outer: Option<ValueRef>) -> Option<ValueRef> {
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: belongs to an ancestor of the context that is going to own these (V1).
-        let below = outer.map_or(0, |outer| unsafe { outer.as_ref() }.depth);
+        let mut depth = outer.map_or(0, |outer| unsafe { outer.as_ref() }.depth) + this.len;
         let mut at = this.first;
-        for depth in (below + 1..=below + this.len).rev() {
-            let Some(mut link) = at else { break };
+        while let Some(mut link) = at {
             // SAFETY: nobody else has it yet.
             let entry = unsafe { link.as_mut() };
             entry.depth = depth;
+            depth -= 1;
             at = entry.next;
             if at.is_none() {
                 entry.next = outer;

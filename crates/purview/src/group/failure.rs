@@ -203,7 +203,7 @@ impl<E> fmt::Display for GroupError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.failures[..], &self.ended) {
             ([], Some(ended)) => fmt::Display::fmt(ended, f),
-            ([one], _) if self.failed == 1 => fmt::Display::fmt(one, f),
+            ([one], _) => fmt::Display::fmt(one, f),
             (failures, _) => {
                 write!(f, "{} tasks failed", self.failed)?;
                 for (i, failure) in failures.iter().enumerate() {

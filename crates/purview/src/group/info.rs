@@ -274,3 +274,23 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_end_of_the_power_of_two_in_which_that_part_had_stopped() {
+        let mut times = StopTimes::NONE;
+        assert_eq!(times.quantile(0.5), None);
+        (0..9).for_each(|_| times.add(Duration::from_micros(1)));
+        times.add(Duration::from_secs(1));
+        let end = |part| times.quantile(part).map(|end| end.as_nanos());
+        assert_eq!([-1.0, 0.0, 0.5, 0.9, f64::NAN].map(end), [Some(1 << 10); 5]);
+        assert_eq!([0.91, 1.0, 2.0].map(end), [Some(1 << 30); 3]);
+        times.add(Duration::ZERO);
+        times.add(Duration::MAX);
+        assert_eq!(times.quantile(0.0), Some(Duration::from_nanos(2)));
+        assert_eq!(times.quantile(1.0), Some(Duration::from_nanos(u64::MAX)));
+    }
+}

@@ -18,6 +18,7 @@ mod observing;
 mod reentry;
 mod runtimes;
 mod semaphores;
+mod showing;
 mod shutdowns;
 mod support;
 mod types;

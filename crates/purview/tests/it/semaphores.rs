@@ -190,13 +190,3 @@ fn a_waker_that_panics_keeps_nobody_behind_it_from_being_called() {
     assert!(poll_once(second.as_mut()).is_ready());
     assert!(poll_once(first.as_mut()).is_ready());
 }
-
-#[test]
-fn a_semaphore_shows_its_size_and_a_permit_how_many_it_is() {
-    let semaphore = Semaphore::new(3);
-    let permit = semaphore.try_acquire(2).expect("there are three");
-    assert_eq!(
-        format!("{semaphore:?} {permit:?}"),
-        "Semaphore { size: 3, .. } Permit { permits: 2, .. }"
-    );
-}
