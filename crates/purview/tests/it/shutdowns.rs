@@ -365,7 +365,44 @@ fn holds_that_come_late_are_waited_for_by_the_phases_that_are_left() {
     assert_eq!(names(report.phases()[0].canceled_tasks()), ["late"]);
     let _after_all = phases[0].hold("after all"); // for nobody
     phases[0].on_begin("after all", async |_ctx| Ok::<(), io::Error>(()));
-    phases[0].own(TaskGroup::<Error>::new(&Context::background()));
+    let group = Arc::new(TaskGroup::<Error>::new(&Context::background()));
+    phases[0].own(Arc::clone(&group));
+    assert!(group.is_closed(), "nobody would close it any more");
+}
+
+#[test]
+fn a_group_that_comes_when_its_phase_has_begun_is_closed_and_waited_for() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let mut run = pin!(shutdown.run());
+    let drain = phases[1].hold("drain");
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    let group: Arc<TaskGroup<Error>> = Arc::new(TaskGroup::new(&Context::background()));
+    let (end, ends) = mpsc::channel::<()>();
+    group.spawn_thread_named("reader", move |_ctx| {
+        let _ = ends.recv();
+        Ok(())
+    });
+    phases[1].own(Arc::clone(&group));
+    assert!(group.is_closed());
+    drop(drain);
+    assert_eq!(begun(&phases), [true, true, false, false], "the group is waited for");
+    drop(end);
+    assert!(block_on(run).is_clean());
+}
+
+#[test]
+fn of_many_that_are_late_the_first_are_told_of_by_name_and_all_are_counted() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let holds: Vec<Hold> = (0..100).map(|n| phases[0].hold(n.to_string())).collect();
+    let mut run = pin!(shutdown.run());
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND);
+    drop(holds);
+    let report = block_on(run);
+    let [first, ..] = report.phases() else { panic!("four") };
+    assert_eq!((first.canceled(), first.canceled_tasks().len()), (100, 64));
 }
 
 #[test]
