@@ -206,7 +206,7 @@ pub(crate) fn generated(part: &str) -> Outcome {
     }
     // A part goes across all files, and is a sample of the whole.
     let args = ["mutants", "--shard", part, "--sharding", "round-robin", "--output", "target"];
-    run("cargo", &args, &[])
+    run("cargo", &args, &[("CARGO_PROFILE_DEV_DEBUG", "0")]) // two thousand times linked
 }
 
 /// The files that make the project, as they are now.

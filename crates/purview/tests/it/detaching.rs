@@ -103,6 +103,31 @@ fn c27_a_grace_after_a_deadline_begins_at_the_deadline_watched_or_not() {
 }
 
 #[test]
+fn c27_on_the_systems_clock_a_grace_begins_at_the_deadline_however_late_that_is_seen() {
+    for canceled in [false, true] {
+        let mut time = Duration::from_micros(50);
+        let (parent, guard, grace, _graces_guard) = loop {
+            let (parent, guard) = Context::background().with_timeout(time);
+            let (grace, graces_guard) = parent.with_grace(3600 * SECOND);
+            if Instant::now() < parent.deadline().expect("set") {
+                break (parent, guard, grace, graces_guard);
+            }
+            time *= 2; // it was over before there was a grace
+        };
+        let (below, _guard) = grace.with_cancel();
+        let due = parent.deadline().expect("set");
+        while Instant::now() <= due + Duration::from_micros(50) {}
+        if canceled {
+            guard.cancel();
+        }
+        assert!(parent.is_done());
+        for ctx in [&below, &grace] {
+            assert_eq!(ctx.deadline(), Some(due + 3600 * SECOND));
+        }
+    }
+}
+
+#[test]
 fn c27_a_grace_of_a_grace_tells_where_it_all_began_whether_the_first_was_noted_or_not() {
     for noted in [false, true] {
         let clock = ManualClock::new();

@@ -34,6 +34,7 @@ fn c23_two_keys_of_one_name_are_two_keys() {
     assert_eq!(ctx.value(&OTHER_NAME).map(String::as_str), Some("theirs"));
     let leaked: &'static Key<u64> = Box::leak(Box::new(Key::new("user")));
     assert_eq!(ctx.with_value(leaked, 7).value(&USER), None);
+    assert_eq!([NAME.name(), OTHER_NAME.name()], ["name"; 2]);
 }
 
 /// Counts its drops.
