@@ -1,7 +1,7 @@
 //! What a check says: a tree that a tired reader understands.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use purview::leak::Check;
 use purview::{Context, Error, TaskGroup};
@@ -24,6 +24,18 @@ fn plain(text: &str) -> String {
         if is_time { "T" } else { word }
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_age_is_the_time_from_the_derivation_to_the_look() {
+    let check = Check::new();
+    let before = Instant::now();
+    let _held = Context::background().with_cancel();
+    let born = Instant::now();
+    while born.elapsed() < Duration::from_micros(1) {}
+    let at_least = born.elapsed();
+    let age = check.leaks().contexts()[0].age();
+    assert!((at_least..=before.elapsed()).contains(&age), "{age:?}");
 }
 
 #[test]
