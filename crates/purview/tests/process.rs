@@ -18,7 +18,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::ffi::c_int;
-    use std::sync::mpsc;
+    use std::sync::{Arc, Barrier, mpsc};
     use std::time::{Duration, Instant};
 
     use purview::Context;
@@ -81,7 +81,20 @@ mod linux {
             keep.push(guard);
         }
         (0..100).for_each(|_| heard.recv().expect("called"));
-        assert_threads(&["purview-callbac", "purview-timer"]); // cut at 15 bytes by the system
+        let quiet = ["purview-callbac", "purview-timer"]; // cut at 15 bytes by the system
+        assert_threads(&quiet);
+
+        // Where callbacks block there are more, which go again when they are not needed any more.
+        let barrier = Arc::new(Barrier::new(4));
+        for _ in 0..3 {
+            let (ctx, guard) = Context::background().with_timeout(Duration::from_millis(1));
+            let barrier = Arc::clone(&barrier);
+            ctx.on_done(move |_| _ = barrier.wait()).detach();
+            keep.push(guard);
+        }
+        assert_threads(&["purview-callbac", "purview-callbac", "purview-callbac", "purview-timer"]);
+        barrier.wait();
+        assert_threads(&quiet);
         guard.cancel();
     }
 

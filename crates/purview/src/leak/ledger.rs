@@ -226,3 +226,22 @@ pub(super) fn leaks(check: Number) -> Leaks {
     }
     Leaks::new(contexts, tasks)
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::*;
+    use crate::leak::Check;
+    use crate::{Error, TaskGroup};
+
+    #[test]
+    fn groups_that_are_gone_are_not_kept() {
+        let check = Check::new();
+        let new_group = || TaskGroup::<Error>::new(&Context::background());
+        let kept: Vec<_> = (0..20).map(|_| new_group()).collect();
+        (0..1000).for_each(|_| drop(new_group()));
+        let groups = || ledger().checks[&check.number].groups.len();
+        assert!((20..100).contains(&groups()), "{}", groups());
+        drop(kept);
+        check.assert_none(std::time::Duration::from_secs(3600));
+    }
+}

@@ -143,4 +143,22 @@ mod tests {
         }
         assert_eq!(order, model.into_keys().collect::<Vec<_>>());
     }
+
+    #[test]
+    fn the_heap_gives_back_its_room_by_halves_and_keeps_some() {
+        let entries: Vec<_> = (0..16 * KEPT as u64)
+            .map(|i| Box::new(AlarmEntry::new(Tick::from_nanos(1), i)))
+            .collect();
+        let mut heap = Heap::new();
+        // SAFETY: boxed, and taken out before it goes.
+        entries.iter().for_each(|entry| unsafe { heap.insert(Target::alarm(entry)) });
+        let mut rooms = vec![heap.slots.capacity()];
+        for entry in &entries {
+            heap.remove(Target::alarm(entry));
+            rooms.push(heap.slots.capacity());
+            assert!(heap.slots.capacity() <= KEPT.max(4 * heap.len() + 4));
+        }
+        rooms.dedup();
+        assert_eq!(rooms, [16, 8, 4, 2, 1].map(|times| times * KEPT));
+    }
 }

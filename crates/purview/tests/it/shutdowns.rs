@@ -364,10 +364,16 @@ fn holds_that_come_late_are_waited_for_by_the_phases_that_are_left() {
     let report = block_on(run);
     assert_eq!(names(report.phases()[0].canceled_tasks()), ["late"]);
     let _after_all = phases[0].hold("after all"); // for nobody
-    phases[0].on_begin("after all", async |_ctx| Ok::<(), io::Error>(()));
+    let token = Arc::new(());
+    let kept = Arc::clone(&token);
+    phases[0].on_begin("after all", async move |_ctx| {
+        drop(kept);
+        Ok::<(), io::Error>(())
+    });
     let group = Arc::new(TaskGroup::<Error>::new(&Context::background()));
     phases[0].own(Arc::clone(&group));
     assert!(group.is_closed(), "nobody would close it any more");
+    assert_eq!((Arc::strong_count(&token), Arc::strong_count(&group)), (1, 1), "nor let it go");
 }
 
 #[test]

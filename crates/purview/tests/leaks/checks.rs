@@ -193,6 +193,22 @@ fn tasks_are_listed_from_the_start_with_name_place_and_state() {
     check.assert_none(LONG);
 }
 
+#[test]
+fn tasks_of_many_groups_are_listed_with_others_that_came_and_went() {
+    let check = Check::new();
+    let groups: Vec<TaskGroup<Error, Threads>> = (0..20)
+        .map(|_| {
+            let group = TaskGroup::builder(&Context::background()).build();
+            group.spawn(async |ctx: Context| Err(ctx.done().await));
+            drop(TaskGroup::<Error>::new(&Context::background()));
+            group
+        })
+        .collect();
+    assert_eq!(check.leaks().tasks().count(), 20);
+    drop(groups);
+    check.assert_none(LONG);
+}
+
 /// A goroutine that does not listen is found even where no group knows of it: it holds its context.
 #[test]
 fn a_thread_that_does_not_listen_is_found_by_the_context_it_holds() {
