@@ -90,6 +90,9 @@ mod sweep;
 mod wait;
 mod wake;
 
+#[cfg(all(test, not(purview_loom)))]
+mod tests;
+
 pub(crate) use derive::{Plan, manual_root};
 pub(crate) use handle::{Kept, Ref};
 pub(crate) use merge::any_of;

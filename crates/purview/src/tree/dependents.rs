@@ -231,7 +231,7 @@ impl Node {
     }
 
     /// As if it had been in demand.
-    #[cfg(all(test, purview_loom))]
+    #[cfg(test)]
     pub(crate) fn split(&self) {
         let _lock = self.lock.lock();
         self.dependents.split();
