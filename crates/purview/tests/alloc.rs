@@ -250,6 +250,18 @@ static NUMBER: Key<u64> = Key::new("number");
 static TEXT: Key<String> = Key::new("text");
 
 #[test]
+fn a_merged_context_leaves_nothing_behind() {
+    let _alone = alone();
+    let (first, _guard) = Context::background().with_value(&NUMBER, 1).with_cancel();
+    let (second, _guard) = Context::background().with_value(&NUMBER, 2).with_cancel();
+    let merge = || drop(Context::any_of([&first, &second]).0.with_value(&NUMBER, 3).with_cancel());
+    merge();
+    let before = LIVE.get();
+    merge();
+    assert_eq!(LIVE.get(), before);
+}
+
+#[test]
 fn a_value_is_one_allocation_and_its_own() {
     let _alone = alone();
     let (parent, _guard) = Context::background().with_cancel();

@@ -345,6 +345,19 @@ fn c18_an_unwatched_deadline_that_was_seen_to_pass_wins_over_a_cancel_at_any_dep
 }
 
 #[test]
+fn c18_an_unwatched_deadline_wins_over_a_cancel_of_a_leaf_that_comes_too_late() {
+    let (top, _guard) = Context::background().with_cancel();
+    let (own, own_guard) = top.with_timeout(Duration::from_nanos(1));
+    let (above, _guard) = top.with_timeout(Duration::from_nanos(1));
+    let (below, below_guard) = above.with_cancel();
+    for (leaf, guard) in [(own, own_guard), (below, below_guard)] {
+        while Instant::now() <= leaf.deadline().expect("set") {}
+        guard.cancel();
+        assert!(leaf.err().expect("done").is_deadline_exceeded(), "{leaf:?}");
+    }
+}
+
+#[test]
 fn c19_of_equal_deadlines_the_upper_one_counts_also_if_it_is_a_grace_that_became_earlier() {
     let clock = ManualClock::new();
     let (parent, guard) = clock.root().with_cancel();
