@@ -244,4 +244,15 @@ mod tests {
         drop(kept);
         check.assert_none(std::time::Duration::from_secs(3600));
     }
+
+    #[test]
+    fn a_check_that_is_gone_keeps_nothing() {
+        let check = Check::new();
+        let number = check.number;
+        let _held = Context::background().with_cancel();
+        let listed = || ledger().contexts.values().filter(|born| born.check == number).count();
+        assert_eq!((listed(), ledger().checks.contains_key(&number)), (1, true));
+        drop(check);
+        assert_eq!((listed(), ledger().checks.contains_key(&number)), (0, false));
+    }
 }
