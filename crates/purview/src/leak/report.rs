@@ -1,6 +1,6 @@
 //! What is left, as a tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -151,7 +151,8 @@ impl Leaks {
         if self.is_empty() { Ok(()) } else { Err(self) }
     }
 
-    /// What hangs on which context; those that hang on none that is left itself, on none.
+    /// What hangs on which context; those that hang on none that is left itself, on none, and there together with what is
+    /// below the same.
     fn tree(&self) -> BTreeMap<Option<ContextId>, Vec<Item<'_>>> {
         let mut tree: BTreeMap<_, Vec<Item<'_>>> = BTreeMap::new();
         for context in &self.contexts {
@@ -161,6 +162,14 @@ impl Leaks {
         }
         for (ctx, task) in &self.tasks {
             tree.entry(Some(*ctx)).or_default().push(Item::Task(task));
+        }
+        if let Some(roots) = tree.get_mut(&None) {
+            let mut order = HashMap::new();
+            for root in roots.iter() {
+                let next = order.len();
+                order.entry(root.outside()).or_insert(next);
+            }
+            roots.sort_by_key(|root| order.get(&root.outside()).copied());
         }
         tree
     }
@@ -174,6 +183,14 @@ enum Item<'a> {
 }
 
 impl Item<'_> {
+    /// What it is below, of those that are not listed.
+    fn outside(self) -> Option<ContextId> {
+        match self {
+            Item::Context(context) => context.outside.as_ref().map(|_| context.parent),
+            Item::Task(_) => None,
+        }
+    }
+
     fn id(self) -> Option<ContextId> {
         match self {
             Item::Context(context) => Some(context.id),
@@ -228,9 +245,9 @@ impl fmt::Display for Leaks {
                 break;
             }
             if let (true, Item::Context(context)) = (is_root, item) {
-                if context.outside != above {
-                    above = context.outside;
-                    match above {
+                if item.outside() != above {
+                    above = item.outside();
+                    match context.outside {
                         Some(outside) => write!(f, "\nbelow {outside}, which is not listed:")?,
                         None => f.write_str("\nbelow nothing else:")?,
                     }

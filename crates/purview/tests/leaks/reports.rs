@@ -1,6 +1,6 @@
 //! What a check says: a tree that a tired reader understands.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use purview::leak::Check;
@@ -69,6 +69,43 @@ other (), T old, live
     );
     drop(end);
     let _ = group.join_blocking();
+}
+
+#[test]
+fn only_what_is_alike_and_hangs_on_the_same_is_told_as_one() {
+    let parents = [0, 1].map(|_| Context::background().derive().name("parent").build());
+    let check = Check::new();
+    let held: Vec<_> = (0..6).map(|n| parents[n % 2].0.with_cancel()).collect();
+    held[0].1.cancel();
+    assert_eq!(
+        plain(&check.leaks().to_string()),
+        "6 contexts are left:
+below parent (), which is not listed:
+context (), T old, context canceled, but held
+context (), T old, live; and 1 more like it
+below parent (), which is not listed:
+context (), T old, live; and 2 more like it
+"
+    );
+    drop(held);
+
+    let (end, ends) = mpsc::channel::<()>();
+    let ends = Arc::new(Mutex::new(ends));
+    let (ctx, guard) = Context::background().derive().name("job").build();
+    let group: TaskGroup<Error> = TaskGroup::new(&ctx);
+    for name in ["one", "two", "two"] {
+        let ends = ends.clone();
+        group.spawn_thread_named(name, move |_ctx| {
+            let _ = ends.lock().map(|ends| ends.recv());
+            Ok(())
+        });
+    }
+    let text = plain(&check.leaks().to_string());
+    assert!(text.contains("task one ()") && text.contains("task two ()"), "{text}");
+    assert!(text.contains("; and 1 more like it"), "{text}");
+    drop(end);
+    group.join_blocking().expect("they end");
+    drop(guard);
 }
 
 #[test]
