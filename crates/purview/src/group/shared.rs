@@ -79,7 +79,7 @@ struct Outcomes {
     failed: usize,
     /// Tasks that did not do what they were to: they gave up when they were told to stop, were not even begun, or came
     /// too late.
-    gave_up: usize,
+    gave_up: bool,
     aborted: Vec<TaskInfo>,
     /// Of those that failed: dropped by somebody else than their group.
     lost: usize,
@@ -132,7 +132,7 @@ impl<S> Shared<S> {
 
     /// A task that comes after the end: it does not do what it was to.
     pub(super) fn refuse(&self, error: Error) -> Refused {
-        lock(&self.outcomes).gave_up += 1;
+        lock(&self.outcomes).gave_up = true;
         Refused::Done(error)
     }
 
@@ -207,7 +207,7 @@ impl<S> Shared<S> {
         loop {
             let Some(begin) = lock(&self.backlog).pop_front() else { break };
             let mut outcomes = lock(&self.outcomes);
-            outcomes.gave_up += 1;
+            outcomes.gave_up = true;
             outcomes.unbegun += 1;
             drop(outcomes);
             panics.catch(|| drop(begin)); // the user's
@@ -238,7 +238,7 @@ impl<S> Shared<S> {
             Outcome::Aborted => {
                 let info = record.info(self.now(), self.told());
                 let mut outcomes = lock(&self.outcomes);
-                outcomes.gave_up += 1;
+                outcomes.gave_up = true;
                 outcomes.aborted.push(info);
             }
         }
@@ -253,7 +253,7 @@ impl<S> Shared<S> {
     fn failed(&self, record: Record, cause: Cause, gave_up: bool) {
         let mut outcomes = lock(&self.outcomes);
         if gave_up {
-            outcomes.gave_up += 1;
+            outcomes.gave_up = true;
             return;
         }
         outcomes.failed += 1;
@@ -291,7 +291,7 @@ impl<S> Shared<S> {
     /// The failures, how many there were, and the end, if it kept tasks from doing their work.
     pub(super) fn outcome(&self) -> (Vec<Failure>, usize, Option<Error>) {
         let outcomes = lock(&self.outcomes);
-        let cut_short = outcomes.gave_up > 0 && outcomes.failed == 0;
+        let cut_short = outcomes.gave_up && outcomes.failed == 0;
         let ended = if cut_short { self.context.err() } else { None };
         (outcomes.failures.clone(), outcomes.failed, ended)
     }
