@@ -175,6 +175,11 @@ impl Manual {
         Arc::new(Manual { now, goal, arms_at_once, heap })
     }
 
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        lock(&self.heap).len()
+    }
+
     pub(crate) fn now(&self) -> Tick {
         Tick(self.now.load(Ordering::Acquire))
     }

@@ -47,6 +47,12 @@ impl ManualClock {
         ManualClock(Manual::new(false))
     }
 
+    /// How many deadlines and sleeps lie in it.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        self.0.timers()
+    }
+
     /// Makes a root on this clock: never done, no deadline, no values.
     ///
     /// ```

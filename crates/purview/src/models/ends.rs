@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::{Wakes, poll, root};
-use crate::Context;
+use crate::{CancelGuard, Context};
 
 #[test]
 fn c8_a_child_derived_during_a_cancel_is_never_lost() {
@@ -92,23 +92,35 @@ fn c7_a_cancel_of_the_child_and_one_of_the_parent_leave_nothing_live() {
     });
 }
 
+// Who looks is a thread of its own, and who ends it is the first: loom remembers of a load only the latest, so that those of the one
+// who then stores would hide those of the one who looks, and nothing would be tried.
+
 #[test]
 fn c2_who_cancels_a_child_after_its_parents_end_changes_nothing() {
-    loom::model(|| {
+    child_canceled_after_its_parent(|guard| guard.cancel_with("second"));
+}
+
+#[test]
+fn c2_who_cancels_a_leaf_the_quick_way_after_its_parents_end_changes_nothing() {
+    child_canceled_after_its_parent(CancelGuard::cancel);
+}
+
+fn child_canceled_after_its_parent(cancel: fn(&CancelGuard)) {
+    loom::model(move || {
         let (ctx, guard) = root();
         let (child, child_guard) = ctx.with_cancel();
         let parent = ctx.clone();
-        let canceler = thread::spawn(move || guard.cancel_with("first"));
-        let was_done = parent.is_done();
-        child_guard.cancel_with("second");
-        canceler.join().unwrap();
+        let looks = thread::spawn(move || {
+            let was_done = parent.is_done();
+            cancel(&child_guard);
+            was_done
+        });
+        guard.cancel_with("first");
+        let was_done = looks.join().unwrap();
         let err = child.err().expect("done");
-        assert!(!was_done || err.origin().context() == parent.id());
+        assert!(!was_done || err.origin().context() == ctx.id());
     });
 }
-
-// Who looks is a thread of its own, and who ends it is the first: loom remembers of a load only the latest, so that those of the one
-// who then stores would hide those of the one who looks, and nothing would be tried.
 
 #[test]
 fn c9_whoever_sees_a_child_done_sees_its_parent_done() {

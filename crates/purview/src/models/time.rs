@@ -28,6 +28,42 @@ fn c18_deadline_against_cancel_has_one_winner_and_frees_the_timer() {
 }
 
 #[test]
+fn c21_what_is_armed_while_it_is_canceled_does_not_stay_in_the_timer() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (ctx, guard) = clock.root().with_timeout(SECOND);
+        let waiting = ctx.clone();
+        let waiter = thread::spawn(move || {
+            let wakes = Arc::new(Wakes::default());
+            _ = poll(Box::pin(waiting.into_done()).as_mut(), &wakes);
+        });
+        guard.cancel();
+        waiter.join().unwrap();
+        assert!(ctx.is_done());
+        assert_eq!(clock.timers(), 0);
+    });
+}
+
+#[test]
+fn c21_a_deadline_that_two_begin_to_wait_for_at_once_is_taken_out_of_the_timer() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (ctx, guard) = clock.root().with_timeout(SECOND);
+        let wait = |ctx: Context| {
+            let wakes = Arc::new(Wakes::default());
+            _ = poll(Box::pin(ctx.into_done()).as_mut(), &wakes);
+        };
+        let waiting = ctx.clone();
+        let waiter = thread::spawn(move || wait(waiting));
+        wait(ctx.clone());
+        waiter.join().unwrap();
+        assert_eq!(clock.timers(), 1);
+        guard.cancel();
+        assert_eq!(clock.timers(), 0);
+    });
+}
+
+#[test]
 fn c40_a_deadline_derived_while_the_clock_is_advanced_past_it_is_not_left_behind() {
     loom::model(|| {
         let clock = ManualClock::new();
