@@ -29,6 +29,9 @@ pub(crate) fn fuzz(root: &Path, args: &[&str]) -> Outcome {
         ["--merge"] => (0, true, None),
         _ => return Err("cargo xtask fuzz [--seconds N | --minutes N [target] | --merge]".into()),
     };
+    if let Some(other) = only.filter(|only| !TARGETS.contains(only)) {
+        return Err(format!("there is no target {other}, only {}", TARGETS.join(", ")));
+    }
     let folder = root.join("target/fuzz");
     let built = folder.display().to_string();
     let env = [("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", FLAGS), ("CARGO_TARGET_DIR", &built)];

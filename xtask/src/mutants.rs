@@ -39,7 +39,7 @@ const IT: &[&str] = &["--test", "it"];
 const LIB: &[&str] = &["--lib"];
 const MODEL: &[&str] = &["--test", "model"];
 
-const PLANTED: [Planted; 18] = [
+const PLANTED: [Planted; 21] = [
     Planted {
         name: "a lost wake-up: who has listed a waiter does not look once more",
         file: "crates/purview/src/done.rs",
@@ -165,6 +165,27 @@ const PLANTED: [Planted; 18] = [
         code: "if is_ended && !serving.is_end_stream() {",
         bug: "if false && is_ended && !serving.is_end_stream() {",
         stage: Stage::Test("purview-http", IT, "requests"),
+    },
+    Planted {
+        name: "a parent's end overlooked: the quick cancel of a leaf does not look whether it came first",
+        file: "crates/purview/src/tree/note.rs",
+        code: "Ordering::Relaxed) == UNLISTED || above.state().done().is_some() {",
+        bug: "Ordering::Relaxed) == UNLISTED {",
+        stage: Stage::Loom("c2_who_cancels_a_leaf"),
+    },
+    Planted {
+        name: "armed after its end: who puts it into the timer does not look whether it has ended",
+        file: "crates/purview/src/tree/deadline.rs",
+        code: "if self.state().done().is_none() && self.limit() != Tick::NEVER {",
+        bug: "if self.limit() != Tick::NEVER {",
+        stage: Stage::Loom("c21_what_is_armed"),
+    },
+    Planted {
+        name: "a grace that never begins: who links one does not look whether its parent has ended",
+        file: "crates/purview/src/tree/derive.rs",
+        code: "        if above.state().done().is_some() {\n            return false; // D3",
+        bug: "        if self.grace().is_none() && above.state().done().is_some() {\n            return false; // D3",
+        stage: Stage::Loom("c27_"),
     },
 ];
 
