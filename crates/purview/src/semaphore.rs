@@ -312,3 +312,24 @@ impl fmt::Debug for Permit<'_> {
         f.debug_struct("Permit").field("permits", &self.permits).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::Semaphore;
+
+    #[test]
+    fn permits_that_are_kept_are_those_that_came_to_their_turn_and_were_not_fetched() {
+        let semaphore = Semaphore::new(2);
+        semaphore.keep_one();
+        let last = semaphore.try_acquire(1).expect("one is left");
+        assert_eq!((semaphore.kept(), semaphore.free()), (1, 0));
+        semaphore.keep_one();
+        assert_eq!(semaphore.kept(), 1, "it is not its turn yet");
+        drop(last);
+        assert_eq!((semaphore.kept(), semaphore.free()), (2, 0));
+        assert!(semaphore.take_kept() && semaphore.take_kept() && !semaphore.take_kept());
+        assert_eq!(semaphore.kept(), 0);
+        semaphore.release(2);
+        assert_eq!(semaphore.free(), 2);
+    }
+}

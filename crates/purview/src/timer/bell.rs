@@ -75,3 +75,23 @@ impl Bell {
         self.until.store(AWAKE, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::{AWAKE, Bell};
+    use crate::clock::Tick;
+    use crate::sync::{Ordering, lock};
+
+    #[test]
+    fn who_was_rung_for_does_not_go_to_sleep_and_is_awake_until_he_looks_again() {
+        let bell = Bell::new();
+        bell.ring_before(Tick::from_nanos(1));
+        assert!(!*lock(&bell.rung), "awake: nobody need ring");
+        bell.look();
+        bell.ring_before(Tick::from_nanos(1));
+        assert!(*lock(&bell.rung));
+        bell.sleep(Tick::NEVER, None); // for ever, if it did not hear
+        assert!(!*lock(&bell.rung));
+        assert_eq!(bell.until.load(Ordering::Relaxed), AWAKE);
+    }
+}

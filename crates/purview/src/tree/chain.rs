@@ -145,3 +145,37 @@ fn merge(a: Item, b: Item) -> Item {
         last = item;
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::Chain;
+    use crate::Context;
+
+    /// In the order they are popped, sorted: contexts that are prepended in the order `run` says, one run after another.
+    fn popped<const N: usize>(runs: &[[usize; N]]) -> Vec<usize> {
+        let contexts: Vec<_> =
+            (0..runs.len() * N).map(|_| Context::background().with_cancel()).collect();
+        let mut chain = Chain::new();
+        for run in runs {
+            let mut next = Chain::new();
+            for n in run {
+                next.prepend(contexts[*n].0.as_ref().clone());
+            }
+            chain.append(next);
+        }
+        chain.sort();
+        let ids = std::iter::from_fn(|| chain.pop()).map(|context| context.head().id);
+        ids.map(|id| contexts.iter().position(|of| of.0.id() == id).expect("put in")).collect()
+    }
+
+    #[test]
+    fn a_chain_is_sorted_whatever_order_it_was_made_in() {
+        for runs in [[[2, 1, 0], [5, 4, 3]], [[0, 1, 2], [5, 4, 3]], [[2, 1, 0], [3, 5, 4]]] {
+            assert_eq!(popped(&runs), [0, 1, 2, 3, 4, 5], "within a run: {runs:?}");
+        }
+        assert_eq!(popped(&[[5, 4, 3], [2, 1, 0]]), [0, 1, 2, 3, 4, 5], "from run to run");
+        assert_eq!(popped(&[[4, 1], [3, 0], [5, 2]]), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(popped(&[[3], [0], [2], [1]]), [0, 1, 2, 3]);
+        assert!(popped::<0>(&[[]]).is_empty());
+    }
+}

@@ -1,11 +1,15 @@
-//! A node that has been in demand: its dependents lie in shards, as otherwise only after a storm, which no test can count on.
+//! What a test outside cannot bring about or look at: a node that has been in demand, whose dependents lie in shards, as
+//! otherwise only after a storm; what lies in a clock's timers; who keeps a clock.
 
+use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use super::dependents::SHARDS;
+use super::derive::manual_root;
+use crate::clock::Manual;
 use crate::time::ManualClock;
 use crate::{CancelGuard, Context, Key};
 
@@ -105,4 +109,29 @@ fn c27_a_grace_that_begins_is_the_deadline_of_the_children_in_all_its_shards() {
         let left = if n % 3 == 2 { SECOND } else { 5 * SECOND };
         assert_eq!(child.remaining(), Some(left));
     }
+}
+
+#[test]
+fn c21_a_grace_whose_parent_has_no_deadline_lies_in_no_timer_until_it_begins() {
+    let clock = ManualClock::new();
+    let (parent, guard) = clock.root().with_cancel();
+    let (grace, _guard) = parent.with_grace(SECOND);
+    let _callback = grace.on_done(|_| {});
+    assert_eq!(clock.timers(), 0, "it is watched, but would come never");
+    guard.cancel();
+    assert_eq!(clock.timers(), 1);
+    clock.advance(SECOND);
+    assert!(grace.is_done());
+    assert_eq!(clock.timers(), 0);
+}
+
+#[test]
+fn c40_a_clock_is_there_as_long_as_its_tree() {
+    let clock = Manual::new(true);
+    let root = manual_root(&clock, Location::caller());
+    assert_eq!(Arc::strong_count(&clock), 2);
+    let child = Context::from_ref(root).with_cancel();
+    assert_eq!(Arc::strong_count(&clock), 2, "the root's is enough: it is kept by all below");
+    drop(child);
+    assert_eq!(Arc::strong_count(&clock), 1);
 }

@@ -358,6 +358,36 @@ fn c18_an_unwatched_deadline_wins_over_a_cancel_of_a_leaf_that_comes_too_late() 
 }
 
 #[test]
+fn c17_who_waits_below_many_deadlines_is_woken_by_the_nearest_on_the_systems_clock() {
+    for depth in [2, 9, 20] {
+        let mut all = vec![Context::background().with_timeout(3600 * SECOND)];
+        for n in (1..depth).rev() {
+            let (last, _) = &all[all.len() - 1];
+            all.push(last.with_timeout(if n == 1 { SECOND / 500 } else { n * 60 * SECOND }));
+        }
+        let (inner, _guard) = &all[all.len() - 1];
+        let err = inner.done().wait();
+        assert_eq!(err.origin().context(), inner.id());
+        assert!(all[..all.len() - 1].iter().all(|(ctx, _)| !ctx.is_done()));
+    }
+}
+
+#[test]
+fn c18_an_unwatched_deadline_wins_over_a_cancel_above_that_comes_too_late() {
+    let (parent, parents_guard) = Context::background().with_cancel();
+    let (child, _guard) = parent.with_timeout(Duration::from_nanos(1));
+    let (below, _guard) = child.with_cancel();
+    while Instant::now() <= child.deadline().expect("set") {}
+    parents_guard.cancel();
+    assert!(parent.err().expect("done").is_canceled());
+    for ctx in [&child, &below] {
+        let err = ctx.err().expect("done");
+        assert!(err.is_deadline_exceeded(), "{ctx:?}");
+        assert_eq!(err.origin().context(), child.id());
+    }
+}
+
+#[test]
 fn c19_of_equal_deadlines_the_upper_one_counts_also_if_it_is_a_grace_that_became_earlier() {
     let clock = ManualClock::new();
     let (parent, guard) = clock.root().with_cancel();

@@ -149,6 +149,23 @@ fn c27_a_grace_of_a_grace_tells_where_it_all_began_whether_the_first_was_noted_o
 }
 
 #[test]
+fn c27_a_grace_of_a_grace_that_ended_by_a_deadline_of_its_own_tells_of_that() {
+    let millisecond = Duration::from_millis(1);
+    let (parent, _guard) = Context::background().with_cancel();
+    let (grace, _guard) =
+        parent.derive().grace(3600 * SECOND).timeout(millisecond).deadline_cause("own").build();
+    let (nested, _guard) = grace.with_grace(millisecond);
+    while !nested.is_done() {
+        assert!(Instant::now() < nested.deadline().expect("known") + 60 * SECOND);
+    }
+    let err = nested.err().expect("done");
+    assert_eq!(err.origin().context(), grace.id());
+    assert_eq!(err.origin().by(), By::GraceOver);
+    assert_eq!(err.cause().map(ToString::to_string).as_deref(), Some("own"));
+    assert_eq!(grace.err().expect("done").origin().by(), By::Deadline);
+}
+
+#[test]
 fn c27_a_waiter_below_a_grace_is_woken_when_it_runs_out_on_the_systems_clock() {
     let (parent, guard) = Context::background().with_cancel();
     let (grace, _guard) = parent.with_grace(Duration::from_millis(2));

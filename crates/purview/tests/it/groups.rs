@@ -484,6 +484,28 @@ fn a_task_that_its_runtime_drops_is_a_failure_and_nothing_hangs() {
 }
 
 #[test]
+fn what_may_block_has_a_thread_of_its_own_by_the_name_it_is_given_where_the_system_knows_such() {
+    let group = Group::new(&Context::background());
+    let (said, heard) = mpsc::channel();
+    let here = std::thread::current().id();
+    let say = || {
+        let said = said.clone();
+        move |_ctx: Context| {
+            let thread = std::thread::current();
+            let _ = said.send((thread.id() != here, thread.name().map(str::to_string)));
+            Ok(())
+        }
+    };
+    group.spawn_blocking(say()); // of a runtime that has no pool for it
+    assert_eq!(heard.recv().expect("run"), (true, None));
+    group.spawn_thread_named("reader", say());
+    assert_eq!(heard.recv().expect("run"), (true, Some("reader".into())));
+    group.spawn_thread_named("no\0name", say());
+    assert_eq!(heard.recv().expect("run"), (true, None));
+    group.join_blocking().expect("all have run");
+}
+
+#[test]
 fn threads_that_borrow_end_before_the_scope_does_and_a_failure_cancels_the_others() {
     let ctx = Context::background();
     let mut numbers = vec![1, 2, 3];
@@ -495,10 +517,14 @@ fn threads_that_borrow_end_before_the_scope_does_and_a_failure_cancels_the_other
             first[0] = 10;
             Ok(())
         });
-        s.spawn_named("rest", |_ctx| {
+        let (end, ends) = mpsc::channel::<()>();
+        s.spawn_named("rest", move |_ctx| {
+            let _ = ends.recv();
             rest.fill(20);
             Ok(())
         });
+        assert!(s.tasks().iter().any(|task| task.name() == Some("rest")));
+        drop(end);
         let inner = s.clone();
         s.spawn(move |_ctx| {
             inner.spawn(move |_ctx| {

@@ -148,6 +148,8 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
     let (ctx, guard) = root.derive().name("observed").build();
     let (child, child_guard) = ctx.derive().name("observed").build();
     let layer = child.with_value(&USER, 1);
+    let (leaf, leaf_guard) = ctx.with_cancel();
+    let leaf_id = leaf.id();
     let (expired, expired_guard) =
         root.derive().name("observed").timeout(Duration::from_nanos(1)).build();
     let ids = [ctx.id(), child.id(), layer.id(), expired.id()];
@@ -158,7 +160,7 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
     let born = [born_done.id(), zero.id()];
     drop((born_done, born_done_guard, zero, zero_guard));
     let expired_guard = expired_guard.disarm();
-    drop((layer, child, child_guard, ctx, guard, expired, expired_guard));
+    drop((leaf, leaf_guard, layer, child, child_guard, ctx, guard, expired, expired_guard));
     let heard = events().lock().expect("no panic").clone();
     let of = |id: ContextId| -> Vec<String> {
         heard.iter().filter(|(of, _)| *of == id).map(|(_, what)| what.clone()).collect()
@@ -168,6 +170,7 @@ fn c39_an_observer_learns_of_every_derive_end_and_drop() {
         of(ids[1]),
         [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]
     );
+    assert_eq!(of(leaf_id), ["done: context canceled: x", "dropped"], "its name is not looked for");
     assert_eq!(
         of(born[0]),
         [format!("derived from {}", ids[0]), "done: context canceled: x".into(), "dropped".into()]

@@ -75,6 +75,8 @@ fn phases_begin_in_order_as_soon_as_all_that_the_one_before_waits_for_is_gone() 
         told,
         [("stop accepting", 1, 0), ("drain", 3, 0), ("cancel", 0, 0), ("close", 0, 0)]
     );
+    let budgets: Vec<_> = report.phases().iter().map(|phase| phase.budget()).collect();
+    assert_eq!(budgets, [1, 20, 5, 5].map(|seconds| SECOND * seconds));
     assert!(report.is_clean() && report.exit_code() == 0);
     for phase in &phases {
         let err = phase.context().err().expect("it began");

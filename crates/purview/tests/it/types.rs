@@ -1,5 +1,6 @@
 //! Sizes and auto traits: what types promise without saying.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use purview::observe::Observer;
@@ -79,5 +80,8 @@ fn equality_is_identity_of_the_context() {
     assert_eq!(Context::default(), Context::background());
     let set: std::collections::HashSet<Context> = [a.clone(), a.clone(), b.clone()].into();
     assert_eq!(set.len(), 2);
+    let hash = |ctx: &Context| BuildHasherDefault::<DefaultHasher>::default().hash_one(ctx);
+    assert_eq!(hash(&a), hash(&a.clone()));
+    assert_ne!(hash(&a), hash(&b));
     assert_ne!(a.id(), b.id());
 }
