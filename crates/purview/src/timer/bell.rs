@@ -20,6 +20,10 @@ pub(crate) struct Bell {
 
 const AWAKE: i64 = i64::MIN;
 
+/// The thread sleeps for a time, not until an instant (std has nothing else): if the clock goes on a lot between the look at it
+/// and the sleep, since the process is stopped just there, say, it sleeps as much too long. So it looks again after a minute.
+const LONGEST: Duration = Duration::from_secs(60);
+
 impl Bell {
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Bell {
@@ -36,12 +40,13 @@ impl Bell {
         self.until.store(Tick::NEVER.nanos(), Ordering::Relaxed);
     }
 
-    /// Sleeps until `at`, which is the earliest that was found, or for `time`, if something is put in that is due earlier.
+    /// Sleeps for `time`, or until something is put in that is due before `at`, which is the earliest that was found; now and
+    /// then, less.
     pub(crate) fn sleep(&self, at: Tick, time: Option<Duration>) {
         self.until.store(at.nanos(), Ordering::Relaxed);
         let mut rung = lock(&self.rung);
         if !*rung {
-            rung = wait(&self.ringing, rung, time);
+            rung = wait(&self.ringing, rung, time.map(|time| time.min(LONGEST)));
         }
         *rung = false;
         drop(rung);
