@@ -39,7 +39,7 @@ const IT: &[&str] = &["--test", "it"];
 const LIB: &[&str] = &["--lib"];
 const MODEL: &[&str] = &["--test", "model"];
 
-const PLANTED: [Planted; 21] = [
+const PLANTED: [Planted; 22] = [
     Planted {
         name: "a lost wake-up: who has listed a waiter does not look once more",
         file: "crates/purview/src/done.rs",
@@ -88,6 +88,13 @@ const PLANTED: [Planted; 21] = [
         code: "            count_up(&parent.head().strong);\n",
         bug: "            count_up(&parent.head().strong);\n            count_up(&parent.head().strong);\n",
         stage: Stage::Test("purview", IT, "c13_"),
+    },
+    Planted {
+        name: "a leak: a handle that is given up at the same time as another one stays counted",
+        file: "crates/purview/src/tree/reclaim.rs",
+        code: "                    Err(now) => count = now,\n",
+        bug: "                    Err(_) => return None,\n",
+        stage: Stage::Loom("c13_the_last_two_handles"),
     },
     Planted {
         name: "a task that waits for room is forgotten when that is made just before it waits",

@@ -1,4 +1,4 @@
-//! Locks, atomics and cells: the only file that says loom, or shuttle.
+//! Locks, atomics, cells, and the memory of nodes: the only file that says loom, or shuttle.
 //!
 //! The crate's own tests swap these for loom's under `--cfg purview_loom`, and for shuttle's under `--cfg purview_shuttle`;
 //! everybody else gets std's. The cfgs are private (not the global `cfg(loom)`, which flips other crates too), and both are
@@ -6,6 +6,8 @@
 
 #[cfg(all(test, purview_loom))]
 mod imp {
+    /// A node that is not freed fails its model.
+    pub(crate) use loom::alloc::{alloc, dealloc};
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
@@ -58,6 +60,8 @@ mod imp {
 /// the system's, so waiting is letting others go on, and thread-locals are shuttle's.
 #[cfg(all(test, purview_shuttle))]
 mod imp {
+    pub(crate) use std::alloc::{alloc, dealloc};
+
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
@@ -107,6 +111,7 @@ mod cell {
 
 #[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
 mod imp {
+    pub(crate) use std::alloc::{alloc, dealloc};
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };

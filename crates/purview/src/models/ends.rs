@@ -204,6 +204,18 @@ fn c28_two_parents_that_end_at_once_end_it_once() {
 }
 
 #[test]
+fn c28_a_merge_may_be_dropped_while_a_parent_is_canceled() {
+    loom::model(|| {
+        let ((a, a_guard), (b, _b_guard)) = (root(), root());
+        let (both, guard) = Context::any_of([&a, &b]);
+        let dropper = thread::spawn(move || drop((both, guard.disarm())));
+        a_guard.cancel();
+        dropper.join().unwrap();
+        assert_eq!((a.statistics().children(), b.statistics().children()), (0, 0));
+    });
+}
+
+#[test]
 fn c7_two_sweeps_that_share_merged_nodes_do_not_wait_for_each_other() {
     loom::model(|| {
         let (a, a_guard) = root();
@@ -232,6 +244,18 @@ fn c13_the_last_two_handles_may_go_at_once() {
         let other = child.clone();
         let one = thread::spawn(move || drop(child));
         drop(other); // loom tells of what is not freed
+        one.join().unwrap();
+    });
+}
+
+#[test]
+fn c13_an_error_and_the_last_handle_of_where_it_began_may_go_at_once() {
+    loom::model(|| {
+        let (ctx, guard) = root();
+        guard.cancel();
+        let err = ctx.err().unwrap();
+        let one = thread::spawn(move || drop(err));
+        drop((ctx, guard));
         one.join().unwrap();
     });
 }

@@ -28,6 +28,20 @@ fn c18_deadline_against_cancel_has_one_winner_and_frees_the_timer() {
 }
 
 #[test]
+fn c13_a_context_may_be_dropped_while_its_deadline_comes() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let (parent, _guard) = clock.root().with_cancel();
+        let (ctx, guard) = parent.with_timeout(SECOND);
+        let advancing = clock.clone();
+        let timer = thread::spawn(move || advancing.advance(SECOND));
+        drop((ctx, guard.disarm()));
+        timer.join().unwrap();
+        assert_eq!((clock.timers(), parent.statistics().children()), (0, 0));
+    });
+}
+
+#[test]
 fn c21_what_is_armed_while_it_is_canceled_does_not_stay_in_the_timer() {
     loom::model(|| {
         let clock = ManualClock::like_the_systems();

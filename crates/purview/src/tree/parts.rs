@@ -1,7 +1,7 @@
 //! What some nodes have besides, behind them in the same allocation; and that allocation.
 #![expect(unsafe_code, reason = "one allocation holds a node and what it needs besides")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::clock::{Clock, Manual, Tick};
 use crate::error::Cause;
 use crate::list::Link;
 use crate::state::Ending;
-use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, is_last};
+use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, alloc, dealloc, is_last};
 use crate::timer::{Entry, Target};
 
 use super::facts::Ended;
