@@ -55,7 +55,7 @@ func (r *race) do(action string, context_, registration int) string {
 	add := func(ctx context.Context, cancel context.CancelCauseFunc) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.contexts[context_] = node{ctx, cancel, true}
+		r.contexts[context_] = node{ctx: ctx, cancel: cancel, live: true}
 	}
 	switch words[0] {
 	case "cancel":
@@ -91,7 +91,7 @@ func (r *race) do(action string, context_, registration int) string {
 func (r *race) run(before []string, threads [][]string, passes time.Duration, turn int) string {
 	root, end := context.WithCancel(context.Background())
 	defer end()
-	r.contexts[0] = node{context.WithoutCancel(root), nil, true}
+	r.contexts[0] = node{ctx: context.WithoutCancel(root), live: true}
 	for _, op := range before {
 		r.do(op, len(r.contexts), len(r.stops))
 	}

@@ -30,6 +30,8 @@ type node struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	live   bool
+	// Nothing can be done with it any more.
+	released bool
 }
 
 type world struct {
@@ -73,7 +75,7 @@ func (w *world) look(i int) string {
 	return text.String()
 }
 
-// 0 where there is none of our own: Go then gives the error itself.
+// 0 where there is none of our own: Go then gives the error itself (D1).
 func reason(ctx context.Context) int {
 	if n, ok := context.Cause(ctx).(number); ok {
 		return int(n)
@@ -82,7 +84,7 @@ func reason(ctx context.Context) int {
 }
 
 func (w *world) add(ctx context.Context, cancel context.CancelCauseFunc) {
-	w.nodes = append(w.nodes, node{ctx, cancel, true})
+	w.nodes = append(w.nodes, node{ctx: ctx, cancel: cancel, live: true})
 }
 
 func (w *world) do(op string) string {
@@ -97,12 +99,20 @@ func (w *world) do(op string) string {
 	pick := func(i int) *node { return &w.nodes[at(i)%len(w.nodes)] }
 	made := len(w.nodes)
 	line := ""
-	switch words[0] {
+	what := words[0]
+	switch what {
+	case "advance", "stop":
+	default:
+		if pick(1).released {
+			what = "nothing"
+		}
+	}
+	switch what {
 	case "cancel":
 		w.add(context.WithCancelCause(pick(1).ctx))
 	case "deadline":
 		when := time.Now().Add(time.Duration(at(2)) * time.Microsecond)
-		timed, _ := context.WithDeadlineCause(pick(1).ctx, when, cause(at(3)))
+		timed, _ := context.WithDeadlineCause(pick(1).ctx, when, cause(at(3))) // its own cancel has no cause (D2)
 		w.add(context.WithCancelCause(timed))
 	case "value":
 		w.add(context.WithValue(pick(1).ctx, key(at(2)%keys), at(3)), nil)
@@ -110,11 +120,16 @@ func (w *world) do(op string) string {
 		w.add(context.WithoutCancel(pick(1).ctx), nil)
 	case "end", "drop":
 		why := 0
-		if words[0] == "end" {
+		if what == "end" {
 			why = at(2)
 		}
 		if cancel := pick(1).cancel; cancel != nil {
 			cancel(cause(why))
+		}
+	case "nothing":
+	case "release":
+		if at(1)%len(w.nodes) != 0 {
+			pick(1).released, pick(1).live = true, false // its memory is the collector's (D6)
 		}
 	case "advance":
 		time.Sleep(time.Duration(at(1)) * time.Microsecond)
@@ -132,7 +147,7 @@ func (w *world) do(op string) string {
 	default:
 		panic("what is " + op + "?")
 	}
-	synctest.Wait()
+	synctest.Wait() // for callbacks, which are goroutines (D3)
 	if len(w.nodes) > made {
 		line = w.look(made)
 		w.nodes[made].live = w.nodes[made].ctx.Err() == nil
@@ -174,7 +189,9 @@ func TestRun(t *testing.T) {
 				fmt.Fprintln(output, w.do(op))
 			}
 			for i := range w.nodes {
-				fmt.Fprintln(output, w.look(i))
+				if !w.nodes[i].released {
+					fmt.Fprintln(output, w.look(i))
+				}
 			}
 			for _, node := range w.nodes {
 				if node.cancel != nil {

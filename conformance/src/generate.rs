@@ -47,7 +47,7 @@ impl Numbers<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Scope {
-    /// Those that Go has, too.
+    /// Those that Go has, too (D5).
     Go,
     /// All.
     All,
@@ -59,7 +59,7 @@ impl Program {
     /// One of up to `most` operations.
     ///
     /// No two deadlines are at the same instant, and none at one to which the clock is set: two things that happen at once happen in
-    /// an order of which Go says nothing.
+    /// an order of which Go says nothing (D4).
     #[must_use]
     pub fn generate(numbers: &mut Numbers<'_>, scope: Scope, most: usize) -> Program {
         let length = 2 + numbers.index(most - 1);
@@ -74,7 +74,7 @@ impl Program {
                 if numbers.below(2) == 0 { one } else { one.max(numbers.index(count)) }
             };
             let own = at as i64; // microseconds that are nobody else's
-            let op = match numbers.below(if scope == Scope::Go { 26 } else { 31 }) {
+            let op = match numbers.below(if scope == Scope::Go { 28 } else { 34 }) {
                 0..=4 => Op::Cancel(context(numbers)),
                 5..=8 => {
                     let after = numbers.below(60) as i64 - 4;
@@ -90,15 +90,17 @@ impl Program {
                 17..=19 => Op::Advance((1 + numbers.below(20) as i64) * MILLISECOND),
                 20..=23 => Op::Watch(context(numbers)),
                 24 | 25 => Op::Stop(numbers.index(registrations + 1)),
+                26 | 27 if scope == Scope::Go => Op::Release(context(numbers)),
                 26..=28 => {
                     let time = numbers.below(30) as i64 * MILLISECOND + 100 * own;
                     Op::Grace(context(numbers), time)
                 }
-                _ => Op::Merge(context(numbers), context(numbers)),
+                29 | 30 => Op::Merge(context(numbers), context(numbers)),
+                _ => Op::Release(context(numbers)),
             };
             match op {
                 Op::Watch(_) => registrations += 1,
-                Op::End(..) | Op::Drop(_) | Op::Advance(_) | Op::Stop(_) => {}
+                op if op.parent().is_none() => {}
                 _ => contexts += 1,
             }
             ops.push(op);

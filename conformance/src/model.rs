@@ -235,6 +235,8 @@ impl World for Model {
         before != Registration::Over
     }
 
+    fn release(&mut self, _: usize) {} // C13: who registered something has it still, and so has what is below
+
     fn look(&self, context: usize) -> Seen {
         Seen {
             end: self.nodes[context].end,

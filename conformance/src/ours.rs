@@ -131,6 +131,7 @@ pub(crate) fn cancel(guard: &CancelGuard, cause: u32) {
     }
 }
 
+/// How it ended; no cause is 0 (D1).
 pub(crate) fn end(context: &Context) -> Option<End> {
     let err = context.err()?;
     let cause = err.cause().and_then(|cause| cause.downcast_ref::<Number>());
@@ -166,6 +167,13 @@ impl World for Ours {
 
     fn stop(&mut self, registration: usize) -> bool {
         self.registrations[registration].take().is_some_and(OnDone::stop)
+    }
+
+    fn release(&mut self, context: usize) {
+        let root = (self.contexts[0].0.clone(), None);
+        let (context, guard) = std::mem::replace(&mut self.contexts[context], root);
+        let handle = guard.map(CancelGuard::disarm);
+        drop((context, handle));
     }
 
     fn look(&self, context: usize) -> Seen {

@@ -23,6 +23,9 @@ pub enum Op {
     End(usize, u32),
     /// The same, by dropping its guard.
     Drop(usize),
+    /// Gives up all handles of a context but what was registered or derived from it; it is not canceled by that. Nothing can be done
+    /// with it from then on. In Go the garbage collector may do so when it likes: there, nothing is seen of it.
+    Release(usize),
     /// Lets so many microseconds pass.
     Advance(i64),
     /// Registers a callback.
@@ -55,6 +58,7 @@ impl Op {
             Op::End(it, cause) => Op::End(context(it), cause),
             Op::Drop(it) => Op::Drop(context(it)),
             Op::Watch(it) => Op::Watch(context(it)),
+            Op::Release(it) => Op::Release(context(it)),
             Op::Advance(by) => Op::Advance(by),
             Op::Stop(it) => Op::Stop(registration(it)),
         }
@@ -70,7 +74,22 @@ impl Op {
             | Op::Detach(parent)
             | Op::Grace(parent, _)
             | Op::Merge(parent, _) => Some(parent),
-            Op::End(..) | Op::Drop(_) | Op::Watch(_) | Op::Advance(_) | Op::Stop(_) => None,
+            Op::End(..)
+            | Op::Drop(_)
+            | Op::Watch(_)
+            | Op::Release(_)
+            | Op::Advance(_)
+            | Op::Stop(_) => None,
+        }
+    }
+
+    /// Whether a context that it needs is one of those.
+    pub fn needs(self, mut which: impl FnMut(usize) -> bool) -> bool {
+        match self {
+            Op::Merge(one, other) => which(one) || which(other),
+            Op::End(it, _) | Op::Drop(it) | Op::Watch(it) | Op::Release(it) => which(it),
+            Op::Advance(_) | Op::Stop(_) => false,
+            derives => derives.parent().is_some_and(which),
         }
     }
 }
@@ -88,6 +107,7 @@ impl fmt::Display for Op {
             Op::Drop(context) => write!(f, "drop {context}"),
             Op::Advance(by) => write!(f, "advance {by}"),
             Op::Watch(context) => write!(f, "watch {context}"),
+            Op::Release(context) => write!(f, "release {context}"),
             Op::Stop(registration) => write!(f, "stop {registration}"),
         }
     }

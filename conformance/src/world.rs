@@ -67,6 +67,8 @@ pub trait World {
     fn watch(&mut self, context: usize);
     /// Whether this kept it from running.
     fn stop(&mut self, registration: usize) -> bool;
+    /// Gives up a context, which is not the root; no number that is given afterwards is its.
+    fn release(&mut self, context: usize);
     /// What is to be seen.
     fn look(&self, context: usize) -> Seen;
     /// Which callbacks have run since this was asked last.
@@ -77,14 +79,21 @@ pub trait World {
 pub fn run(program: &Program, world: &mut impl World) -> Vec<String> {
     let (mut contexts, mut registrations) = (1, 0);
     let mut live = vec![true];
+    let mut released = vec![false];
     let mut graced = vec![false];
     let mut lines = Vec::with_capacity(program.ops.len() * 2);
     for op in &program.ops {
         let mut line = String::new();
-        match op.among(contexts, registrations) {
-            None => {}
+        let op = op.among(contexts, registrations).filter(|op| !op.needs(|it| released[it]));
+        match op {
+            None | Some(Op::Release(0)) => {}
             Some(Op::End(context, cause)) => world.end(context, cause),
             Some(Op::Drop(context)) => world.drop_guard(context),
+            Some(Op::Release(context)) => {
+                world.release(context);
+                released[context] = true;
+                live[context] = false;
+            }
             Some(Op::Advance(by)) => world.advance(by),
             Some(Op::Stop(registration)) => line = world.stop(registration).to_string(),
             Some(Op::Watch(context)) => {
@@ -102,6 +111,7 @@ pub fn run(program: &Program, world: &mut impl World) -> Vec<String> {
                 let seen = look(world, contexts, graced[contexts]);
                 line = seen.to_string();
                 live.push(seen.end.is_none());
+                released.push(false);
                 contexts += 1;
             }
         }
@@ -112,11 +122,12 @@ pub fn run(program: &Program, world: &mut impl World) -> Vec<String> {
             }
         }
         let mut ran = world.take_ran();
-        ran.sort_unstable();
+        ran.sort_unstable(); // Go's come in any order (D3)
         ran.iter().for_each(|registration| line.push_str(&format!(" *{registration}")));
         lines.push(line);
     }
-    lines.extend((0..contexts).map(|it| look(world, it, graced[it]).to_string()));
+    let left = (0..contexts).filter(|it| !released[*it]);
+    lines.extend(left.map(|it| look(world, it, graced[it]).to_string()));
     lines
 }
 

@@ -1,5 +1,7 @@
 //! The same as a state machine, beside its model: what proptest finds it makes small.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -11,6 +13,7 @@ struct Reference {
     model: Model,
     contexts: usize,
     registrations: usize,
+    released: BTreeSet<usize>,
     /// Instants so far: no two deadlines are at the same.
     instants: i64,
 }
@@ -21,6 +24,7 @@ fn applied(world: &mut impl World, op: Op) -> bool {
         Op::Drop(context) => world.drop_guard(context),
         Op::Advance(by) => world.advance(by),
         Op::Watch(context) => world.watch(context),
+        Op::Release(context) => world.release(context),
         Op::Stop(registration) => return world.stop(registration),
         derives => world.derive(derives),
     }
@@ -52,7 +56,8 @@ impl ReferenceStateMachine for Reference {
             (context.clone(), cause).prop_map(|(it, cause)| Op::End(it, cause)).boxed(),
             context.clone().prop_map(Op::Drop).boxed(),
             (1..20_i64).prop_map(|by| Op::Advance(by * 1_000)).boxed(),
-            context.prop_map(Op::Watch).boxed(),
+            context.clone().prop_map(Op::Watch).boxed(),
+            context.prop_map(Op::Release).boxed(),
             (0..state.registrations.max(1)).prop_map(Op::Stop).boxed(),
         ];
         proptest::strategy::Union::new(cases).boxed()
@@ -61,12 +66,8 @@ impl ReferenceStateMachine for Reference {
     fn preconditions(state: &Reference, op: &Op) -> bool {
         match *op {
             Op::Stop(registration) => registration < state.registrations,
-            Op::Cancel(it) | Op::Deadline(it, ..) | Op::Value(it, ..) | Op::Detach(it) => {
-                it < state.contexts
-            }
-            Op::End(it, _) | Op::Drop(it) | Op::Watch(it) => it < state.contexts,
-            Op::Merge(one, two) => one.max(two) < state.contexts,
-            _ => true,
+            Op::Release(0) => false,
+            op => !op.needs(|it| it >= state.contexts || state.released.contains(&it)),
         }
     }
 
@@ -75,8 +76,8 @@ impl ReferenceStateMachine for Reference {
         state.instants += 1;
         match op {
             Op::Watch(_) => state.registrations += 1,
-            Op::End(..) | Op::Drop(_) | Op::Advance(_) | Op::Stop(_) => {}
-            _ => state.contexts += 1,
+            Op::Release(it) => _ = state.released.insert(*it),
+            op => state.contexts += usize::from(op.parent().is_some()),
         }
         state
     }
@@ -94,7 +95,7 @@ impl StateMachineTest for Machine {
 
     fn apply(mut ours: Ours, reference: &Reference, op: Op) -> Ours {
         let _prevented = applied(&mut ours, op);
-        for context in 0..reference.contexts {
+        for context in (0..reference.contexts).filter(|it| !reference.released.contains(it)) {
             let (promised, seen) = (reference.model.look(context), ours.look(context));
             assert_eq!(promised, seen, "context {context}, after {op}");
         }

@@ -13,12 +13,13 @@ type Found = Result<Vec<String>, String>;
 type Check = fn(&Path) -> Found;
 
 pub(crate) fn run(root: &Path) -> Outcome {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("the core has no dependencies", core_has_no_dependencies),
         ("every promise has a test", promises_have_tests),
         ("every fault has a test", faults_have_tests),
         ("a build changes nothing else", builds_are_alike),
         ("tests that are named are there", named_tests_are_there),
+        ("differences from Go are told and applied", differences_are_told),
         ("files are short, or say why not", files_are_short),
         ("each unsafe module says why", unsafe_has_reasons),
         ("documents name what there is", documents_are_true),
@@ -111,6 +112,42 @@ fn named_tests_are_there(root: &Path) -> Found {
         }
     }
     Ok(found)
+}
+
+/// Of the table in conformance/README.md: each is told in GO.md, and named in the files that apply it.
+fn differences_are_told(root: &Path) -> Found {
+    let folder = root.join("conformance");
+    let readme = read(&folder.join("README.md"))?;
+    let go = read(&root.join("GO.md"))?;
+    let told = mentions(&go);
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| D")?.split_once(" |"));
+    let rows: Vec<(&str, &str)> = rows.collect();
+    let mut found = Vec::new();
+    for (number, row) in &rows {
+        if !told.contains(number) {
+            found.push(format!("GO.md does not tell of D{number}"));
+        }
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let files: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if files.is_empty() {
+            found.push(format!("conformance/README.md: D{number} is applied nowhere"));
+        }
+        for file in files {
+            if !mentions(&read(&folder.join(file))?).contains(number) {
+                found.push(format!("conformance/{file} does not name D{number}"));
+            }
+        }
+    }
+    let unknown = told.iter().filter(|it| rows.iter().all(|(number, _)| number != *it));
+    found.extend(unknown.map(|number| format!("GO.md: there is no D{number}")));
+    Ok(found)
+}
+
+/// The numbers of the differences that a text names.
+fn mentions(text: &str) -> Vec<&str> {
+    let words = text.split(|it: char| !it.is_ascii_alphanumeric());
+    let numbers = words.filter_map(|word| word.strip_prefix('D'));
+    numbers.filter(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit())).collect()
 }
 
 /// Whether there is a function of that name where the path says: `crate::binary::module::test`, or `crate::module::tests::test`.

@@ -20,6 +20,10 @@ const MOST: usize = 40;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
+    let known = ["--programs", "--seed", "--races"];
+    if let Some(other) = args.iter().step_by(2).find(|arg| !known.contains(&arg.as_str())) {
+        return Err(format!("what is {other}? there are {}", known.join(", ")).into());
+    }
     let number = |name: &str, default: u64| {
         let at = args.iter().position(|arg| arg == name);
         let value = at.map(|at| args.get(at + 1).ok_or(format!("{name} needs a number")));
