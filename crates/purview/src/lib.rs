@@ -102,6 +102,13 @@ pub use sleep::Sleep;
 #[doc = include_str!("../PROMISES.md")]
 pub mod promises {}
 
+/// For the project's fuzzer alone: the timing wheel beside an ordered set.
+#[cfg(purview_fuzz)]
+#[doc(hidden)]
+pub fn try_the_wheel(uptime: i64, steps: u32, mut numbers: impl FnMut(u64) -> u64) {
+    timer::wheel::trial::play(uptime, steps, &mut numbers);
+}
+
 /// The documents whose code is run with the tests.
 #[cfg(doctest)]
 mod documents {

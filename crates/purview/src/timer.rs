@@ -193,7 +193,7 @@ impl AlarmEntry {
         self.wheel
     }
 
-    #[cfg(all(test, not(purview_loom)))]
+    #[cfg(any(all(test, not(purview_loom)), purview_fuzz))]
     fn at(&self) -> Tick {
         self.at
     }
