@@ -8,8 +8,8 @@ use purview::time::ManualClock;
 use purview::{CancelGuard, Context, Key, OnDone};
 
 use crate::KEYS;
-use crate::program::Op;
-use crate::world::{End, Seen, World};
+use crate::program::{Op, Program};
+use crate::world::{End, Seen, World, run};
 
 static VALUES: [Key<u32>; KEYS] = [Key::new("a"), Key::new("b"), Key::new("c")];
 
@@ -36,7 +36,31 @@ pub struct Ours {
 
 impl Default for Ours {
     fn default() -> Self {
-        let clock = ManualClock::new();
+        Ours::on(ManualClock::new())
+    }
+}
+
+impl Ours {
+    /// One for each way in which a clock may have its deadlines served: those of a manual one are armed as they are made; those of the
+    /// system's when somebody waits for them, and until then it is who asks that finds them passed. The latter is here a manual clock,
+    /// too, and there only where the crate was built for checks (`--cfg purview_check`).
+    #[must_use]
+    pub fn on_every_clock() -> Vec<Ours> {
+        vec![
+            Ours::default(),
+            #[cfg(purview_check)]
+            Ours::on(ManualClock::like_the_systems()),
+        ]
+    }
+
+    /// What is shown of a program, on whichever clock, that is not what was `promised`.
+    #[must_use]
+    pub fn differing(program: &Program, promised: &[String]) -> Option<Vec<String>> {
+        let shown = Ours::on_every_clock().into_iter().map(|mut ours| run(program, &mut ours));
+        shown.into_iter().find(|shown| shown != promised)
+    }
+
+    fn on(clock: ManualClock) -> Ours {
         Ours {
             begin: clock.now(),
             contexts: vec![(clock.root(), None)],

@@ -2,22 +2,26 @@
 
 use purview_conformance::{Model, Numbers, Ours, Program, Scope, run};
 
-fn differ(program: &Program) -> bool {
-    run(program, &mut Model::default()) != run(program, &mut Ours::default())
+fn modeled(program: &Program) -> Vec<String> {
+    run(program, &mut Model::default())
+}
+
+fn differing(program: &Program) -> Option<Vec<String>> {
+    Ours::differing(program, &modeled(program))
 }
 
 #[test]
 fn programs_show_the_same_in_both_and_leave_nothing() {
     for seed in 0..20_000 {
         let program = Program::generate(&mut Numbers::Seed(seed), Scope::All, 40);
-        let mut ours = Ours::default();
-        let (model, shown) = (run(&program, &mut Model::default()), run(&program, &mut ours));
-        if model != shown {
-            let least = program.minimized(differ);
-            let model = run(&least, &mut Model::default());
-            let shown = run(&least, &mut Ours::default());
-            panic!("seed {seed}:\n{least}\nmodel {model:#?}\npurview {shown:#?}");
+        let promised = modeled(&program);
+        for mut ours in Ours::on_every_clock() {
+            if run(&program, &mut ours) != promised {
+                let least = program.minimized(|program| differing(program).is_some());
+                let (model, shown) = (modeled(&least), differing(&least));
+                panic!("seed {seed}:\n{least}\nmodel {model:#?}\npurview {shown:#?}");
+            }
+            assert_eq!(ours.let_go(seed as usize), 0, "seed {seed}: {program}");
         }
-        assert_eq!(ours.let_go(seed as usize), 0, "seed {seed}: {program}");
     }
 }

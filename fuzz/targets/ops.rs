@@ -9,8 +9,9 @@ fuzz_target!(|data: &[u8]| {
     let mut numbers = Numbers::Bytes(data);
     let program = Program::generate(&mut numbers, Scope::All, 60);
     count(program.ops.len());
-    let mut ours = Ours::default();
-    let shown = run(&program, &mut ours);
-    assert_eq!(run(&program, &mut Model::default()), shown, "model and purview:\n{program}");
-    assert_eq!(ours.let_go(data.len()), 0, "something is left:\n{program}");
+    let promised = run(&program, &mut Model::default());
+    for mut ours in Ours::on_every_clock() {
+        assert_eq!(promised, run(&program, &mut ours), "model and purview:\n{program}");
+        assert_eq!(ours.let_go(data.len()), 0, "something is left:\n{program}");
+    }
 });

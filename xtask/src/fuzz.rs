@@ -14,7 +14,7 @@ const TARGETS: [&str; 4] = ["ops", "headers", "timers", "wheel"];
 /// As `cargo fuzz` has them, without the tracing of compares: most that is read here is a number, and it takes half of the time.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Ccodegen-units=1 -Zsanitizer=address --cfg fuzzing --cfg purview_fuzz";
+    -Ccodegen-units=1 -Zsanitizer=address --cfg fuzzing --cfg purview_check";
 
 pub(crate) fn fuzz(root: &Path, args: &[&str]) -> Outcome {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

@@ -52,7 +52,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         for (seed, program) in seeds.clone().zip(&batch) {
             ops += program.ops.len();
             for program in [program, &generated(seed, Scope::All)] {
-                if modeled(program) != ours(program) {
+                if Ours::differing(program, &modeled(program)).is_some() {
                     tell(seed, program, "model", |program| Ok(modeled(program)))?;
                     return Ok(ExitCode::FAILURE);
                 }
@@ -61,7 +61,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         let mut differs = None;
         for (seed, program) in seeds.zip(&batch) {
             let theirs = go.receive()?;
-            if differs.is_none() && theirs != ours(program) {
+            if differs.is_none() && Ours::differing(program, &theirs).is_some() {
                 differs = Some((seed, program));
             }
         }
@@ -106,10 +106,6 @@ fn modeled(program: &Program) -> Vec<String> {
     run(program, &mut Model::default())
 }
 
-fn ours(program: &Program) -> Vec<String> {
-    run(program, &mut Ours::default())
-}
-
 /// The least that shows the difference, side by side.
 fn tell(
     seed: u64,
@@ -117,10 +113,15 @@ fn tell(
     other: &str,
     mut theirs: impl FnMut(&Program) -> io::Result<Vec<String>>,
 ) -> io::Result<()> {
-    let least = program.minimized(|it| theirs(it).is_ok_and(|theirs| theirs != ours(it)));
+    let mut both = |program: &Program| {
+        let theirs = theirs(program)?;
+        io::Result::Ok(Ours::differing(program, &theirs).map(|ours| (theirs, ours)))
+    };
+    let least = program.minimized(|program| both(program).is_ok_and(|it| it.is_some()));
     println!("seed {seed}, and less of it:\n{least}");
     println!("{other:<40} {:<40}", "purview");
-    for (theirs, ours) in theirs(&least)?.iter().zip(&ours(&least)) {
+    let (theirs, ours) = both(&least)?.unwrap_or_default();
+    for (theirs, ours) in theirs.iter().zip(&ours) {
         println!("{theirs:<40} {ours:<40}{}", if theirs == ours { "" } else { " <" });
     }
     Ok(())

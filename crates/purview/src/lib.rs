@@ -103,7 +103,7 @@ pub use sleep::Sleep;
 pub mod promises {}
 
 /// For the project's fuzzer alone: the timing wheel beside an ordered set.
-#[cfg(purview_fuzz)]
+#[cfg(purview_check)]
 #[doc(hidden)]
 pub fn try_the_wheel(uptime: i64, steps: u32, mut numbers: impl FnMut(u64) -> u64) {
     timer::wheel::trial::play(uptime, steps, &mut numbers);

@@ -42,8 +42,10 @@ impl ManualClock {
     }
 
     /// A model of the system's clock: deadlines are armed by the first waiter only.
-    #[cfg(all(test, purview_loom))]
-    pub(crate) fn like_the_systems() -> Self {
+    #[cfg(any(all(test, purview_loom), purview_check))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn like_the_systems() -> Self {
         ManualClock(Manual::new(false))
     }
 

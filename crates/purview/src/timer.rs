@@ -193,7 +193,7 @@ impl AlarmEntry {
         self.wheel
     }
 
-    #[cfg(any(all(test, not(purview_loom)), purview_fuzz))]
+    #[cfg(any(all(test, not(purview_loom)), purview_check))]
     fn at(&self) -> Tick {
         self.at
     }

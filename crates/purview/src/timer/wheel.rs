@@ -12,7 +12,7 @@
 //! - **H2** A level's bit is set where its slot is occupied.
 #![expect(unsafe_code, reason = "slots point at entries that lie in contexts and futures")]
 
-#[cfg(any(all(test, not(purview_loom)), purview_fuzz))]
+#[cfg(any(all(test, not(purview_loom)), purview_check))]
 pub(crate) mod trial;
 
 use super::heap::Heap;
