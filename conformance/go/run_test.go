@@ -101,7 +101,7 @@ func (w *world) do(op string) string {
 	line := ""
 	what := words[0]
 	switch what {
-	case "advance", "stop":
+	case "look", "advance", "stop":
 	default:
 		if pick(1).released {
 			what = "nothing"
@@ -125,6 +125,13 @@ func (w *world) do(op string) string {
 		}
 		if cancel := pick(1).cancel; cancel != nil {
 			cancel(cause(why))
+		}
+	case "look":
+		for i := range w.nodes {
+			if w.nodes[i].live && w.nodes[i].ctx.Err() != nil {
+				w.nodes[i].live = false
+				line += " !" + strconv.Itoa(i)
+			}
 		}
 	case "nothing":
 	case "release":
@@ -151,12 +158,6 @@ func (w *world) do(op string) string {
 	if len(w.nodes) > made {
 		line = w.look(made)
 		w.nodes[made].live = w.nodes[made].ctx.Err() == nil
-	}
-	for i := range w.nodes {
-		if w.nodes[i].live && w.nodes[i].ctx.Err() != nil {
-			w.nodes[i].live = false
-			line += " !" + strconv.Itoa(i)
-		}
 	}
 	slices.Sort(w.ran)
 	for _, number := range w.ran {

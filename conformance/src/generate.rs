@@ -74,7 +74,7 @@ impl Program {
                 if numbers.below(2) == 0 { one } else { one.max(numbers.index(count)) }
             };
             let own = at as i64; // microseconds that are nobody else's
-            let op = match numbers.below(if scope == Scope::Go { 28 } else { 34 }) {
+            let op = match numbers.below(if scope == Scope::Go { 36 } else { 41 }) {
                 0..=4 => Op::Cancel(context(numbers)),
                 5..=8 => {
                     let after = numbers.below(60) as i64 - 4;
@@ -90,13 +90,13 @@ impl Program {
                 17..=19 => Op::Advance((1 + numbers.below(20) as i64) * MILLISECOND),
                 20..=23 => Op::Watch(context(numbers)),
                 24 | 25 => Op::Stop(numbers.index(registrations + 1)),
-                26 | 27 if scope == Scope::Go => Op::Release(context(numbers)),
-                26..=28 => {
+                26 | 27 => Op::Release(context(numbers)),
+                28..=35 => Op::Look,
+                36..=38 => {
                     let time = numbers.below(30) as i64 * MILLISECOND + 100 * own;
                     Op::Grace(context(numbers), time)
                 }
-                29 | 30 => Op::Merge(context(numbers), context(numbers)),
-                _ => Op::Release(context(numbers)),
+                _ => Op::Merge(context(numbers), context(numbers)),
             };
             match op {
                 Op::Watch(_) => registrations += 1,

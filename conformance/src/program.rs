@@ -26,6 +26,8 @@ pub enum Op {
     /// Gives up all handles of a context but what was registered or derived from it; it is not canceled by that. Nothing can be done
     /// with it from then on. In Go the garbage collector may do so when it likes: there, nothing is seen of it.
     Release(usize),
+    /// Asks all contexts whether they have ended. Without it nobody has asked, and who asks may be who finds out.
+    Look,
     /// Lets so many microseconds pass.
     Advance(i64),
     /// Registers a callback.
@@ -59,6 +61,7 @@ impl Op {
             Op::Drop(it) => Op::Drop(context(it)),
             Op::Watch(it) => Op::Watch(context(it)),
             Op::Release(it) => Op::Release(context(it)),
+            Op::Look => Op::Look,
             Op::Advance(by) => Op::Advance(by),
             Op::Stop(it) => Op::Stop(registration(it)),
         }
@@ -78,6 +81,7 @@ impl Op {
             | Op::Drop(_)
             | Op::Watch(_)
             | Op::Release(_)
+            | Op::Look
             | Op::Advance(_)
             | Op::Stop(_) => None,
         }
@@ -88,7 +92,7 @@ impl Op {
         match self {
             Op::Merge(one, other) => which(one) || which(other),
             Op::End(it, _) | Op::Drop(it) | Op::Watch(it) | Op::Release(it) => which(it),
-            Op::Advance(_) | Op::Stop(_) => false,
+            Op::Look | Op::Advance(_) | Op::Stop(_) => false,
             derives => derives.parent().is_some_and(which),
         }
     }
@@ -105,6 +109,7 @@ impl fmt::Display for Op {
             Op::Merge(one, other) => write!(f, "merge {one} {other}"),
             Op::End(context, cause) => write!(f, "end {context} {cause}"),
             Op::Drop(context) => write!(f, "drop {context}"),
+            Op::Look => f.write_str("look"),
             Op::Advance(by) => write!(f, "advance {by}"),
             Op::Watch(context) => write!(f, "watch {context}"),
             Op::Release(context) => write!(f, "release {context}"),

@@ -94,6 +94,14 @@ pub fn run(program: &Program, world: &mut impl World) -> Vec<String> {
                 released[context] = true;
                 live[context] = false;
             }
+            Some(Op::Look) => {
+                for (context, live) in live.iter_mut().enumerate() {
+                    if *live && world.look(context).end.is_some() {
+                        *live = false;
+                        line.push_str(&format!(" !{context}"));
+                    }
+                }
+            }
             Some(Op::Advance(by)) => world.advance(by),
             Some(Op::Stop(registration)) => line = world.stop(registration).to_string(),
             Some(Op::Watch(context)) => {
@@ -113,12 +121,6 @@ pub fn run(program: &Program, world: &mut impl World) -> Vec<String> {
                 live.push(seen.end.is_none());
                 released.push(false);
                 contexts += 1;
-            }
-        }
-        for (context, live) in live.iter_mut().enumerate() {
-            if *live && world.look(context).end.is_some() {
-                *live = false;
-                line.push_str(&format!(" !{context}"));
             }
         }
         let mut ran = world.take_ran();

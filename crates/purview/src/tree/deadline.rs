@@ -254,8 +254,10 @@ impl Node {
             count += 1;
             owner = node.above().and_then(Node::owner);
         }
-        far.into_iter().rev().for_each(Node::arm);
-        near.into_iter().rev().flatten().for_each(Node::arm);
+        // Its own has just been looked at. One above may have passed, unnoticed: then it ends now, not when the timer comes.
+        let above = far.into_iter().rev().chain(near.into_iter().skip(1).rev().flatten());
+        above.filter(|node| node.done().is_none()).for_each(Node::arm);
+        near[0].into_iter().for_each(Node::arm);
     }
 
     /// Before it is shared: its entry goes into this thread's wheel.

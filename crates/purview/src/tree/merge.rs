@@ -29,10 +29,11 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
         own.push(Boxed::fork(&chains));
         values = own.link(None);
     }
-    for parent in &parents {
-        parent.scope().watch();
-    }
+    // Before they are watched: who looks finds a deadline passed that nobody has noticed, and is told at once.
     let ended = parents.iter().find_map(|parent| parent.scope().ending());
+    if ended.is_none() {
+        parents.iter().for_each(|parent| parent.scope().watch());
+    }
     let latest = parents.iter().map(|parent| parent.head().id).max().unwrap_or(ContextId::TODO);
     let (clock, first) = (clocked.scope().clock(), first.0);
     let mut node = Node::new(Kind::AnyOf, Parts::Full, ContextId::next(latest), place, 1);

@@ -358,6 +358,17 @@ fn c18_an_unwatched_deadline_wins_over_a_cancel_of_a_leaf_that_comes_too_late() 
 }
 
 #[test]
+fn c17_who_begins_to_wait_below_a_deadline_that_has_passed_unnoticed_does_not_make_it_late() {
+    let (outer, _guard) = Context::background().with_timeout(SECOND / 500);
+    let (between, _guard) = outer.with_grace(Duration::from_nanos(1));
+    let (inner, _guard) = between.with_grace(3600 * SECOND);
+    while Instant::now() <= between.deadline().expect("set") {}
+    let _registration = inner.on_done(|_| ());
+    assert!(between.is_done() && outer.is_done() && !inner.is_done());
+    assert_eq!(between.err().expect("done").origin().by(), By::GraceOver);
+}
+
+#[test]
 fn c17_who_waits_below_many_deadlines_is_woken_by_the_nearest_on_the_systems_clock() {
     for depth in [2, 9, 20] {
         let mut all = vec![Context::background().with_timeout(3600 * SECOND)];

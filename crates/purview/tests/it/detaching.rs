@@ -236,6 +236,17 @@ fn c28_of_several_that_were_done_the_first_in_the_list_counts() {
 }
 
 #[test]
+fn c28_of_parents_whose_deadlines_have_passed_unnoticed_it_is_done_on_return() {
+    let live = Context::background().with_cancel();
+    let [one, two] =
+        [1, 2].map(|millis| Context::background().with_timeout(Duration::from_millis(millis)));
+    while Instant::now() <= one.0.deadline().max(two.0.deadline()).expect("set") {}
+    let (merged, _guard) = Context::any_of([&live.0, &two.0, &one.0]);
+    assert_eq!(merged.err().expect("done").origin().context(), two.0.id());
+    assert_eq!(live.0.statistics().children(), 0);
+}
+
+#[test]
 fn c28_it_has_the_earliest_deadline_and_the_values_of_the_first_parent_that_has_the_key() {
     let clock = ManualClock::new();
     let (a, _guard) = clock.root().with_value(&USER, 1).with_timeout(3 * SECOND);
