@@ -18,7 +18,7 @@ use std::time::Instant;
 
 const HELP: &str = "\
 cargo xtask ci            what CI runs: fmt, clippy, docs, tidy, package, other systems, models, histories, tests, and short forms of
-                          stress, soak, sanitize and fuzz
+                          conformance, stress, soak, sanitize and fuzz
 cargo xtask tidy          what the compiler does not check: dependencies, promises, file sizes, documents
 cargo xtask loom [N]      the race models, with up to N preemptions (default 3)
 cargo xtask shuttle [N]   N generated histories of three threads (default 2000), each played in 200 ways and held against the model;
@@ -106,6 +106,7 @@ fn ci() -> Outcome {
     section("models", || loom(2))?;
     section("histories", || shuttle(200))?;
     section("tools", || tools::fetch_all(&root()))?;
+    section("conformance", || conformance(&["--programs", "20000", "--races", "500"]))?;
     section("stress", || stress(4))?;
     section("soak", || soak::run(&root(), &["--seconds", "30"]))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;

@@ -5,7 +5,7 @@ use std::thread;
 use crate::{Outcome, command, output};
 
 /// Bugs that `cargo mutants` makes up, in the core: all of them, or those with that in what it calls them, which begins with the file.
-/// What it is told is in `.cargo/mutants.toml`. Twice: most are caught by the quick tests of `it`, each of which ends the mutant's trial
+/// What it is told is in `.cargo/mutants.toml`. Twice: most are caught by quick tests, each of which ends the mutant's trial
 /// when it fails (`.config/nextest.toml`); those that are left have all tests to pass.
 pub(crate) fn generated(filter: &str) -> Outcome {
     for (tool, package) in [("mutants", "cargo-mutants"), ("nextest", "cargo-nextest")] {
@@ -16,7 +16,7 @@ pub(crate) fn generated(filter: &str) -> Outcome {
     }
     let jobs = thread::available_parallelism().map_or(1, usize::from).to_string();
     let common = ["mutants", "--output", "target", "--re", filter, "--jobs", &jobs];
-    let quick = ["--test-tool", "nextest", "--cargo-arg=--test=it"];
+    let quick = ["--test-tool", "nextest", "--cargo-arg=--test=it", "--cargo-arg=--test=leaks"];
     let tests = ["it", "leaks", "alloc", "faults", "process"].map(|test| format!("--test={test}"));
     let all = ["--iterate", "--", "--lib"].into_iter().chain(tests.iter().map(String::as_str));
     let env = [("CARGO_PROFILE_DEV_DEBUG", "0"), ("NEXTEST_PROFILE", "mutants")]; // linked two thousand times
