@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use purview::{CancelGuard, Context, OnDone};
+use purview::{CancelGuard, Context};
 
 use crate::go::Go;
 use crate::history::{Action, Answer, STEPS};
-use crate::ours::Ours;
+use crate::ours::{Ours, Registration};
 use crate::program::Op;
 use crate::world::{End, World};
 
@@ -129,11 +129,11 @@ const PATIENCE: u32 = 20_000;
 /// One of a race's threads.
 struct Thread<'a> {
     ours: &'a Ours,
-    registrations: &'a Mutex<Vec<Option<OnDone>>>,
+    registrations: &'a Mutex<Vec<Option<Registration>>>,
     me: usize,
     /// With their names.
     made: Vec<(usize, Made)>,
-    watched: Vec<OnDone>,
+    watched: Vec<Registration>,
 }
 
 impl Thread<'_> {
@@ -161,7 +161,7 @@ impl Thread<'_> {
                     self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
                 let registration = registrations[registration].take();
                 drop(registrations);
-                return Answer::Stopped(registration.is_some_and(OnDone::stop));
+                return Answer::Stopped(registration.is_some_and(Registration::stop));
             }
             Action::Do(op) => {
                 let made = self.ours.make(op, |name| &self.made(name).0).expect("it derives");
