@@ -133,6 +133,22 @@ impl Program {
         Program { ops }
     }
 
+    /// The same where no time passes, so that it can be told on a clock that nobody moves by hand: no deadline is nearer than hours, unless
+    /// it has passed, and there is no grace, which may begin at any moment.
+    #[must_use]
+    pub fn still(&self) -> Program {
+        const HOURS: i64 = 24 * 3_600 * 1_000_000;
+        let still = |op: &Op| match *op {
+            Op::Deadline(parent, after, cause) if after >= 0 => {
+                Op::Deadline(parent, HOURS + after, cause)
+            }
+            Op::Grace(parent, _) => Op::Cancel(parent),
+            Op::Advance(_) => Op::Look,
+            op => op,
+        };
+        Program { ops: self.ops.iter().map(still).collect() }
+    }
+
     /// A shorter program that still `fails`, of which nothing can be left out. That this one does is assumed.
     #[must_use]
     pub fn minimized(&self, mut fails: impl FnMut(&Program) -> bool) -> Program {

@@ -53,7 +53,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             ops += program.ops.len();
             for program in [program, &generated(seed, Scope::All)] {
                 if Ours::differing(program, &modeled(program)).is_some() {
-                    tell(seed, program, "model", |program| Ok(modeled(program)))?;
+                    tell(seed, program, "model", |it| Ok(modeled(it)), Ours::differing)?;
+                    return Ok(ExitCode::FAILURE);
+                }
+                let still = program.still();
+                if differing_on_the_systems_clock(&still, &modeled(&still)).is_some() {
+                    let differing = differing_on_the_systems_clock;
+                    tell(seed, &still, "model", |it| Ok(modeled(it)), differing)?;
                     return Ok(ExitCode::FAILURE);
                 }
             }
@@ -66,7 +72,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
         }
         if let Some((seed, program)) = differs {
-            tell(seed, program, "Go", |program| go.run(program))?;
+            tell(seed, program, "Go", |program| go.run(program), Ours::differing)?;
             return Ok(ExitCode::FAILURE);
         }
         if first % (BATCH * 3_125) == 0 && first != seed {
@@ -106,16 +112,22 @@ fn modeled(program: &Program) -> Vec<String> {
     run(program, &mut Model::default())
 }
 
+fn differing_on_the_systems_clock(still: &Program, promised: &[String]) -> Option<Vec<String>> {
+    let shown = run(still, &mut Ours::on_the_systems_clock());
+    (shown != promised).then_some(shown)
+}
+
 /// The least that shows the difference, side by side.
 fn tell(
     seed: u64,
     program: &Program,
     other: &str,
     mut theirs: impl FnMut(&Program) -> io::Result<Vec<String>>,
+    differing: impl Fn(&Program, &[String]) -> Option<Vec<String>>,
 ) -> io::Result<()> {
     let mut both = |program: &Program| {
         let theirs = theirs(program)?;
-        io::Result::Ok(Ours::differing(program, &theirs).map(|ours| (theirs, ours)))
+        io::Result::Ok(differing(program, &theirs).map(|ours| (theirs, ours)))
     };
     let least = program.minimized(|program| both(program).is_ok_and(|it| it.is_some()));
     println!("seed {seed}, and less of it:\n{least}");
