@@ -165,6 +165,9 @@ fn who_waits_for_room_gives_up_when_the_group_ends() {
     let refused = block_on(waiting).expect_err("it ended");
     assert_eq!(refused.ended().expect("that is why").to_string(), "context canceled: enough");
     assert!(group.try_spawn(async |_ctx| Ok(())).expect_err("it ended").ended().is_some());
+    assert!(
+        std::error::Error::source(&refused).is_some_and(|source| source.is::<purview::Error>())
+    );
     let err = group.join_blocking().expect_err("a task gave up");
     assert!(err.failures().is_empty() && err.failed() == 0);
     assert_eq!(err.ended().expect("that is why").to_string(), "context canceled: enough");

@@ -34,6 +34,8 @@ fn c36_what_belongs_to_a_context_shows_which() {
     assert_eq!(shown(&ctx.on_done(|_| ())), format!("OnDone {{ context: {CANCEL}, .. }}"));
     assert!(shown(&ctx.id()).starts_with("ContextId("));
     assert_eq!(shown(&USER), r#"Key("user")"#);
+    let scope = purview::thread::scope::<_, io::Error>(&ctx, |scope| shown(scope));
+    assert!(scope.is_ok_and(|shown| shown.starts_with("Scope { context: Context(manual.cancel.")));
     assert_eq!(shown(&clock), format!("ManualClock({:?})", clock.now()));
 }
 

@@ -47,6 +47,7 @@ fn a_child_of_a_live_parent_that_nobody_cancels_is_found() {
     drop(request);
     let leaks = check.leaks();
     let [leaked] = leaks.contexts() else { panic!("{leaks}") };
+    assert_eq!(format!("{leaked:?}"), leaked.to_string());
     assert_eq!(
         (leaked.name(), leaked.parent(), leaked.err().is_none()),
         (Some("request"), server.id(), true)
@@ -113,6 +114,7 @@ fn roots_of_other_threads_are_listed_where_they_entered() {
     let held = std::thread::spawn(move || {
         let before = Context::background().with_cancel();
         let entered = handle.enter();
+        assert_eq!(format!("{entered:?}"), "Entered");
         let inside = Context::background().derive().name("inside").build();
         drop(entered);
         (before, inside, Context::background().with_cancel())
