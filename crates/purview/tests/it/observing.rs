@@ -38,6 +38,19 @@ fn c36_debug_prints_the_path_and_the_state_and_no_value_unless_its_key_is_visibl
 }
 
 #[test]
+fn c36_a_timeout_is_shown_as_it_was_given_whether_it_binds_or_not() {
+    let hours = |hours: u32| Duration::from_secs(3600) * hours;
+    let (outer, _guard) = Context::background().with_timeout(hours(5));
+    for own in [1, 5, 9] {
+        let (inner, _guard) = outer.with_timeout(hours(own));
+        let shown = format!("{inner:?}");
+        let left = shown.rsplit("timeout(").next().and_then(|rest| rest.split('s').next());
+        let left: f64 = left.and_then(|left| left.parse().ok()).expect("seconds");
+        assert!((left / 3600.0 - f64::from(own)).abs() < 0.5, "{shown}");
+    }
+}
+
+#[test]
 fn c36_debug_of_a_long_path_shows_both_ends() {
     let mut ctx = Context::background().with_value(&USER, 1);
     for _ in 0..100 {
