@@ -67,3 +67,23 @@ impl Drop for Locked<'_> {
         self.0.0.store(FREE, Ordering::Release);
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::ByteLock;
+
+    #[test]
+    fn who_has_it_can_tell_that_somebody_waits() {
+        let lock = ByteLock::new();
+        let held = lock.lock();
+        assert!(!held.is_awaited() && lock.try_lock().is_none());
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(lock.lock()));
+            while !held.is_awaited() {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert!(lock.try_lock().is_some_and(|held| !held.is_awaited()));
+    }
+}

@@ -267,6 +267,16 @@ fn what_a_task_holds_that_never_begins_goes_before_its_group_is_over() {
 }
 
 #[test]
+fn a_group_that_is_closed_and_has_no_task_is_over_though_it_is_kept() {
+    let group = TaskGroup::<io::Error>::new(&Context::background());
+    let watch = group.watch();
+    assert!(!watch.is_over());
+    group.close();
+    assert!(watch.is_over());
+    drop(group);
+}
+
+#[test]
 fn a_group_may_be_dropped_shut_down_and_even_joined_by_one_of_its_own_tasks() {
     watched(|| {
         for way in ["drop", "shutdown", "join"] {
