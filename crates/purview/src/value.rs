@@ -370,3 +370,42 @@ impl Index {
         }
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c25_indexes_are_made_every_eight_links_or_an_eighth_of_what_the_last_one_holds() {
+        const DEPTH: usize = 256;
+        static KEYS: [Key<u32>; DEPTH] = [const { Key::new("key") }; DEPTH];
+        static MISSING: Key<u32> = Key::new("missing");
+        let mut ctx = Context::background();
+        let (mut last, mut expected) = (0, Vec::new());
+        for (key, depth) in KEYS.iter().zip(1..) {
+            ctx = ctx.with_value(key, 0);
+            assert!(ctx.value(&MISSING).is_none());
+            if depth % STRIDE == 0 && depth - last >= STRIDE.max(last / STRIDE) {
+                last = depth;
+                expected.push(depth);
+            }
+            // SAFETY: the context has it.
+            let entry = unsafe { ctx.as_ref().head().values.expect("its own").as_ref() };
+            let (way, index) = entry.way_to_index();
+            assert_eq!((way, index.map_or(0, |index| index.len)), (depth - last, last));
+            assert!(index.is_none_or(|index| index.slots.len() >= 2 * index.len));
+        }
+        let mut made = Vec::new();
+        let mut at = ctx.as_ref().head().values;
+        while let Some(link) = at {
+            // SAFETY: V1.
+            let entry = unsafe { link.as_ref() };
+            if !entry.index.load(Ordering::Acquire).is_null() {
+                made.insert(0, entry.depth);
+            }
+            at = entry.next;
+        }
+        assert_eq!(made, expected);
+        assert!(made.len() > 8 && made[..8].iter().eq(&[8, 16, 24, 32, 40, 48, 56, 64]));
+    }
+}
