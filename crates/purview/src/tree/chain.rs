@@ -173,6 +173,7 @@ mod tests {
         for runs in [[[2, 1, 0], [5, 4, 3]], [[0, 1, 2], [5, 4, 3]], [[2, 1, 0], [3, 5, 4]]] {
             assert_eq!(popped(&runs), [0, 1, 2, 3, 4, 5], "within a run: {runs:?}");
         }
+        assert_eq!(popped(&[[0, 1, 2]]), [0, 1, 2], "of one run");
         assert_eq!(popped(&[[5, 4, 3], [2, 1, 0]]), [0, 1, 2, 3, 4, 5], "from run to run");
         assert_eq!(popped(&[[4, 1], [3, 0], [5, 2]]), [0, 1, 2, 3, 4, 5]);
         assert_eq!(popped(&[[3], [0], [2], [1]]), [0, 1, 2, 3]);

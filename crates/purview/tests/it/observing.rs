@@ -67,6 +67,8 @@ fn c36_debug_of_a_long_path_shows_both_ends() {
         .and_then(|n| n.parse().ok())
         .expect("a count");
     assert_eq!(segments + hidden, 102, "{shown}");
+    let nearest = shown.split("more).").nth(1).map(|rest| rest.matches("cancel").count());
+    assert_eq!(nearest, Some(16), "{shown}");
 }
 
 #[test]

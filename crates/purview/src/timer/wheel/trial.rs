@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
-use super::{LEVELS, Wheel};
+use super::{LEVELS, WIDTH, Wheel};
 use crate::clock::Tick;
 use crate::timer::{AlarmEntry, Due, Target};
 
@@ -58,6 +58,9 @@ pub(crate) fn play(uptime: i64, steps: u32, numbers: &mut Numbers<'_>) -> u64 {
             ordered.insert((at, number));
         }
         assert_eq!(wheel.len(), ordered.len());
+        let is_near = |at: i64| at as u64 >> WIDTH <= wheel.cursor;
+        let near = ordered.iter().take_while(|(at, _)| is_near(*at)).count();
+        assert_eq!(wheel.near.len(), near, "the heap has what is near, and nothing else (H1)");
         let first = ordered.first().map(|(at, _)| *at);
         let next = wheel.next().map(Tick::nanos);
         assert_eq!(next.is_none(), first.is_none(), "it sleeps when there is nothing");
