@@ -251,6 +251,7 @@ fn documents_are_true(root: &Path) -> Found {
         "SECURITY.md",
         "FAULTS.md",
         "conformance/README.md",
+        "conformance/MUTANTS.md",
     ] {
         let text = read(&root.join(document))?;
         let folder = root.join(document).parent().unwrap_or(root).to_path_buf();
