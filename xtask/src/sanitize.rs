@@ -197,8 +197,10 @@ fn unpacked(folder: &Path) -> Result<PathBuf, String> {
     println!("fetching Debian's rustc-web");
     let complain = |err: std::io::Error| format!("{}: {err}", folder.display());
     fs::create_dir_all(folder.join("root")).map_err(complain)?;
+    // A list of packages that is old, or empty, does not know them; only root may fetch a new one.
     let shell = format!(
-        "cd '{}' && apt-get download -qq {} && for it in *.deb; do dpkg -x \"$it\" root; done",
+        "cd '{}' && fetch() {{ apt-get download -qq {}; }} && {{ fetch || {{ apt-get update -qq && fetch; }}; }} \
+         && for it in *.deb; do dpkg -x \"$it\" root; done",
         folder.display(),
         PACKAGES.join(" "),
     );
