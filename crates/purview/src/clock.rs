@@ -116,6 +116,36 @@ fn begin() -> Instant {
     }
 }
 
+#[cfg(not(all(test, purview_loom)))]
+#[inline]
+fn system_now() -> Tick {
+    Tick::from_instant(Instant::now())
+}
+
+/// In a model the system's clock stands still between calls of [`modeled::set`], so that each interleaving repeats.
+#[cfg(all(test, purview_loom))]
+fn system_now() -> Tick {
+    modeled::now()
+}
+
+#[cfg(all(test, purview_loom))]
+pub(crate) mod modeled {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::Tick;
+
+    static NOW: AtomicI64 = AtomicI64::new(0);
+
+    pub(crate) fn now() -> Tick {
+        Tick(NOW.load(Ordering::SeqCst))
+    }
+
+    /// Sets the system's clock, in nanoseconds since the process's epoch.
+    pub(crate) fn set(nanos: i64) {
+        NOW.store(nanos, Ordering::SeqCst);
+    }
+}
+
 /// The clock of a tree (C40): the system's, or a manual one that the tree's root keeps alive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock(Option<NonNull<Manual>>);
@@ -142,7 +172,7 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> Tick {
         match self.get() {
-            None => Tick::from_instant(Instant::now()),
+            None => system_now(),
             Some(manual) => manual.now(),
         }
     }

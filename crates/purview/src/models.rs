@@ -4,7 +4,9 @@
 //! `cargo xtask loom` runs them. One fact a model, three threads at most, and no user-visible type that is not real: only
 //! locks, atomics and cells are loom's.
 
+mod cancel;
 mod ends;
+mod grace;
 mod groups;
 mod shards;
 mod time;

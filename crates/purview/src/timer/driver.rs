@@ -20,7 +20,7 @@ use crate::clock::Tick;
 use crate::tree::{self, Panics, Wake};
 
 /// A power of two.
-pub(crate) const WHEELS: usize = 8;
+pub(crate) const WHEELS: usize = if crate::sync::MODELED { 1 } else { 8 };
 
 struct Driver {
     wheels: [Spoke; WHEELS],

@@ -163,6 +163,27 @@ fn f4_a_cause_that_comes_too_late_and_panics_when_it_is_dropped_changes_nothing(
     );
 }
 
+/// A context that only its callback keeps is freed when that has run, and then the callback's error is the last of its cause.
+#[test]
+fn f4_a_cause_that_panics_with_its_last_error_leaves_no_other_unserved() {
+    for how in ["cancel", "drop"] {
+        let clock = ManualClock::new();
+        let (parent, parent_guard) = clock.root().with_cancel();
+        let called = Arc::new(AtomicUsize::new(0));
+        for n in 0..3 {
+            let plan = parent.derive().grace(Duration::ZERO).timeout(HOUR);
+            let plan = if n == 1 { plan.deadline_cause(Cause(Bomb)) } else { plan };
+            let (ctx, guard) = plan.build();
+            let count = Arc::clone(&called);
+            ctx.on_done(move |_| _ = count.fetch_add(1, Ordering::SeqCst)).detach();
+            let _ = guard.disarm();
+        }
+        assert!(explodes(|| end(how, parent_guard, &clock)), "{how}: the caller hears of it");
+        assert_eq!(called.load(Ordering::SeqCst), 3, "{how}");
+        assert_eq!(parent.statistics().children(), 0, "{how}");
+    }
+}
+
 // ── F9 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

@@ -280,3 +280,32 @@ fn c31_a_wakers_clone_and_drop_may_call_everything() {
     }
     assert!(calls.load(Ordering::SeqCst) >= 12);
 }
+
+#[test]
+fn c31_a_callback_may_cancel_another_grace_of_the_same_parent() {
+    // On a thread of its own: a cancel that waits for its own caller would never return.
+    let (report, reported) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let clock = ManualClock::new();
+        let (parent, parent_guard) = clock.root().with_cancel();
+        let (first, first_guard) = parent.with_grace(Duration::ZERO);
+        let (second, second_guard) = parent.with_grace(Duration::ZERO);
+        let (below, _below_guard) = second.with_cancel();
+        let (handle, seen) = (second_guard.handle(), below.clone());
+        let done_at_return = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&done_at_return);
+        first
+            .on_done(move |_| {
+                handle.cancel();
+                count.fetch_add(usize::from(seen.is_done()), Ordering::SeqCst);
+            })
+            .detach();
+        let other = first_guard.handle();
+        second.on_done(move |_| other.cancel()).detach();
+        parent_guard.cancel();
+        let done = [&first, &second, &below].map(Context::is_done);
+        let _ = report.send((done, done_at_return.load(Ordering::SeqCst)));
+    });
+    let outcome = reported.recv_timeout(Duration::from_secs(60));
+    assert_eq!(outcome, Ok(([true; 3], 1)), "the cancel hangs, or returned too early");
+}
