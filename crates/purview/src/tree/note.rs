@@ -223,10 +223,12 @@ impl Node {
     ) -> bool {
         // SAFETY: out of its list, and its end is guarded by the caller; no end by a call is noted yet.
         unsafe { self.note_facts(at, place, cause.take()) };
+        let outcome = self.state().end(Ending::new(self.this(), by), true);
         if leaf {
+            // After the state: a second canceler that reads this returns at once, and its context has to be done (C7).
             self.set_complete();
         }
-        match self.state().end(Ending::new(self.this(), by), true) {
+        match outcome {
             Outcome::Won => true,
             Outcome::Lost => {
                 // SAFETY: noted above, and nobody reads them, for it has not ended by a call.
