@@ -256,10 +256,11 @@ impl Unit {
         // SAFETY: it was listed; it does not go before it is seen to be unlisted, which is the last touch.
         let node = unsafe { child.as_ref() };
         if node.is_leaf() && node.parts == Parts::Plain && !aside.observed {
-            let own = node.lock.lock(); // D3: who adds dependents sees the end, or is seen
-            if node.is_leaf() {
-                node.set_complete();
-                let (Outcome::Won | Outcome::Lost) = node.state().end(ending, true);
+            let own = node.lock.lock(); // D3: a thread that adds dependents sees the end, or is seen
+            // A node that is claimed already is not the leaf that it seems: its canceler, which followed the parent's end ahead of
+            // this sweep, may have taken the children out and still be marking below them. It is waited for like any other.
+            if node.is_leaf() && node.end_or_claim(ending) {
+                node.set_complete(); // after the state, as in `note_ending`
                 drop(own);
                 node.listed.store(UNLISTED, Ordering::Release);
                 return;
