@@ -237,7 +237,8 @@ impl Node {
         self.dependents.split();
     }
 
-    /// How many lists there are now: one, or one a shard.
+    /// How many lists there are: one, or one a shard. A thread that has to see all of them asks again after each lock it takes
+    /// here: a split by another thread is certain to be seen only after that.
     pub(super) fn lists(&self) -> usize {
         if self.dependents.shards().is_some() { SHARDS } else { 1 }
     }
@@ -267,7 +268,8 @@ impl Node {
     /// Somebody may empty a list meanwhile; then what was in it is no longer this walk's to visit.
     pub(super) fn for_each(&self, mut visit: impl FnMut(Item)) {
         let cursor = Stand::new(Role::Cursor);
-        for shard in 0..self.lists() {
+        let mut shard = 0;
+        while shard < self.lists() {
             let mut at = None;
             loop {
                 let mut held = self.hold_shard(shard);
@@ -310,6 +312,7 @@ impl Node {
                     break;
                 }
             }
+            shard += 1;
         }
     }
 

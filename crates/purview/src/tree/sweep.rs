@@ -182,7 +182,10 @@ impl Unit {
         let Some(ending) = parent.state().done().map(Done::ending) else { return };
         let at = parent.ended_at(ending);
         let mut proxied = false;
-        for shard in 0..parent.lists() {
+        let mut shard = 0;
+        // Counted again after each lock: shards made a moment before the end are certain to be seen only once a lock of this node has
+        // been taken since. A thread that splits later finds the node done, and adds nothing (D3).
+        while shard < parent.lists() {
             let mut run = [Chain::new(), Chain::new()]; // the newest come first, so each goes in front
             let mut more = true;
             while more {
@@ -237,6 +240,7 @@ impl Unit {
             let [run, childless] = run;
             self.chain.append(run);
             self.childless.append(childless);
+            shard += 1;
         }
         if proxied {
             self.proxied.push(parent.this());
@@ -306,9 +310,10 @@ impl Node {
     }
 
     fn has_proxies(&self) -> bool {
-        let mut found = false;
-        for shard in 0..self.lists() {
+        let (mut found, mut shard) = (false, 0);
+        while shard < self.lists() {
             let held = self.hold_shard(shard);
+            shard += 1;
             // Passed ones are behind the waiters: the last, or before others of their kind.
             let first = held.list.0;
             if !first.is_none() {

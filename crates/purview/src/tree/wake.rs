@@ -138,7 +138,10 @@ impl Fronts {
                 unsafe { held.list.remove(item) };
                 continue;
             }
-            // SAFETY: as above. Children are out, so it is a waiter's; once the lock is let go, its owner may free it (W2).
+            // Children are out: the sweep has marked every list before this. Read as a waiter, one would be memory misused, so this is
+            // checked in release builds, too.
+            assert!(item.tag() == Tag::Waiter, "a child is listed below a context that is marked");
+            // SAFETY: as above, and a waiter's; once the lock is released, its owner may free it (W2).
             let waiter = unsafe { Waiter::of(item) };
             let stamp = waiter.stamp();
             self.earliest[first] = stamp;
