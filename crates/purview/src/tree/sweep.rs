@@ -96,7 +96,7 @@ fn mark(first: &Ref, aside: &mut Aside) -> (Unit, Vec<Unit>) {
 
 /// What a sweep comes by and does not mark on the spot.
 struct Aside {
-    /// Children with a grace, and when their parent ended.
+    /// Children with a grace that is live, and when their parent ended.
     graces: Vec<(Ref, Tick)>,
     /// Merged children, to be ended, with the end, and the unit that came to them.
     merged: Vec<(Ref, Ending, u64)>,
@@ -271,7 +271,8 @@ impl Unit {
             }
         }
         let context = Ref::upgrade(child);
-        if node.grace().is_some() {
+        // Decided under this list's lock: a grace that has ended by itself is a child like any other, and may be being swept.
+        if node.grace().is_some() && node.state().done().is_none() {
             node.listed.store(UNLISTED, Ordering::Release);
             aside.graces.extend(context.map(|context| (context, at)));
             return;
