@@ -255,11 +255,6 @@ impl Node {
         true
     }
 
-    /// Notes the end of an owner whose limit has passed, and claims it.
-    pub(super) fn claim_expired(&self) -> bool {
-        self.note_expiry().origin() == self.this() && self.state().claim()
-    }
-
     /// Another thread is marking what is below; it runs no user code meanwhile.
     pub(super) fn wait_until_complete(&self) {
         let mut backoff = Backoff::new();

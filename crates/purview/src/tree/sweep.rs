@@ -19,53 +19,70 @@ use super::parts::{Merged, Parts, Role, Stand};
 use super::wake::{let_go, tell};
 use super::{BATCH, Node, Panics, Ref, Wake};
 
-/// Marks what is below `first`, which the caller has claimed, and wakes who waits in it.
+/// Marks what is below `first`, which the caller has claimed, and wakes what waits in it; then, one after another, the graces
+/// below that are over with that.
 pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, panics: &mut Panics) {
-    let mut next = Some(first.clone());
-    let mut firsts = Vec::new();
-    let mut proxy = proxy;
-    while let Some(first) = next.take().or_else(|| firsts.pop()) {
-        let mut aside = Aside::new();
-        let (mut unit, others) = mark(&first, &mut aside);
-        for (grace, ended_at) in &aside.graces {
-            let node = grace.scope();
-            let until = node.grace().map_or(Tick::NEVER, |time| ended_at.after(time));
-            node.lower(until, &mut aside.kept);
-        }
-        for other in others {
-            other.complete();
-            unit.chain.append(other.chain);
-            unit.childless.append(other.childless);
-            aside.kept.extend(other.others);
-        }
-        unit.complete();
-        if let Some(proxy) = proxy.take() {
-            first.scope().remove_proxy(proxy);
-        }
-        first.scope().set_complete();
-
-        // From here on user code runs.
-        first.scope().unlink();
-        tell(first, wake, panics);
-        let mut chain = unit.chain;
-        chain.append(unit.childless);
-        chain.sort();
-        while let Some(context) = chain.pop() {
-            context.scope().unlink(); // a merged one's other parents
-            tell(context, wake, panics);
-        }
-        unit.others.into_iter().chain(aside.kept).for_each(|context| let_go(context, wake, panics));
-        for (grace, _) in aside.graces {
-            // Graces of no length end with their parent; on a manual clock nobody else comes to see to it.
-            let node = grace.scope();
-            let over = node.clock().is_manual() && node.limit() <= node.clock().now();
-            if over && node.claim_expired() {
-                firsts.push(grace);
-            } else {
-                let_go(grace, wake, panics);
-            }
+    let mut over = sweep_one(first.clone(), proxy, wake, panics);
+    while let Some(grace) = over.pop() {
+        // Its end is recorded and claimed no sooner than it is swept: user code has run since it was found, which may have ended it,
+        // and a thread that claims a node and then runs user code could be waited for by that code.
+        let node = grace.scope();
+        if node.note_expiry().origin() == grace.node() && node.state().claim() {
+            over.extend(sweep_one(grace, None, wake, panics));
+        } else {
+            let_go(grace, wake, panics);
         }
     }
+}
+
+/// Returns the graces that have run out with the end of their parent.
+fn sweep_one(
+    first: Ref,
+    proxy: Option<&Stand>,
+    wake: &mut Wake<'_>,
+    panics: &mut Panics,
+) -> Vec<Ref> {
+    let mut aside = Aside::new();
+    let (mut unit, others) = mark(&first, &mut aside);
+    for (grace, ended_at) in &aside.graces {
+        let node = grace.scope();
+        let until = node.grace().map_or(Tick::NEVER, |time| ended_at.after(time));
+        node.lower(until, &mut aside.kept);
+    }
+    for other in others {
+        other.complete();
+        unit.chain.append(other.chain);
+        unit.childless.append(other.childless);
+        aside.kept.extend(other.others);
+    }
+    unit.complete();
+    if let Some(proxy) = proxy {
+        first.scope().remove_proxy(proxy);
+    }
+    first.scope().set_complete();
+
+    // From here on user code runs.
+    first.scope().unlink();
+    tell(first, wake, panics);
+    let mut chain = unit.chain;
+    chain.append(unit.childless);
+    chain.sort();
+    while let Some(context) = chain.pop() {
+        context.scope().unlink(); // a merged one's other parents
+        tell(context, wake, panics);
+    }
+    unit.others.into_iter().chain(aside.kept).for_each(|context| let_go(context, wake, panics));
+    let mut over = Vec::new();
+    for (grace, _) in aside.graces {
+        // Graces of no length end with their parent; on a manual clock nothing else comes to end them.
+        let node = grace.scope();
+        if node.clock().is_manual() && node.limit() <= node.clock().now() {
+            over.push(grace);
+        } else {
+            let_go(grace, wake, panics);
+        }
+    }
+    over
 }
 
 /// Marks everything below `first`: a unit for the tree there, and one for each merged node that this sweep came by first,
