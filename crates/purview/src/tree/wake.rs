@@ -83,7 +83,13 @@ impl Woken {
             Woken::Nobody => {}
             Woken::Task(waker) => panics.catch(|| waker.wake()),
             Woken::Callback(callback, error) => match wake {
-                Wake::Here => panics.catch(|| callback.call(&error)),
+                Wake::Here => {
+                    panics.catch(|| callback.call(&error));
+                    // The last error of a cause, or the last owner of a callback, drops what is the user's. Each is caught by itself:
+                    // a second panic while the first one unwinds would abort.
+                    panics.catch(|| drop(error));
+                    panics.catch(|| drop(callback));
+                }
                 Wake::FromTimer(batch) => batch.call(callback, error),
             },
         }
