@@ -306,7 +306,7 @@ impl Origin {
         let node = self.node();
         match self.0.by() {
             By::Call | By::GuardDropped => node.ended().at,
-            By::Deadline => node.fixed(),
+            By::Deadline => node.own_deadline(),
             By::GraceOver => node.graced(),
         }
     }

@@ -73,8 +73,8 @@ fn segment(context: &Context, head: &Head, f: &mut fmt::Formatter<'_>) -> fmt::R
     }
     f.write_str(kind)?;
     match head.kind() {
-        Kind::Timeout | Kind::Deadline if node.fixed() != Tick::NEVER => {
-            write!(f, "({:.2?})", node.fixed().since(context.clock().now()))?;
+        Kind::Timeout | Kind::Deadline if node.own_deadline() != Tick::NEVER => {
+            write!(f, "({:.2?})", node.own_deadline().since(context.clock().now()))?;
         }
         Kind::Grace => {
             if let Some(grace) = node.grace() {

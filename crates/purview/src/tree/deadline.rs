@@ -54,23 +54,25 @@ impl Node {
         self.bound.store(bound.word(), Ordering::Release);
     }
 
+    /// The node whose deadline binds here. What is above may have been an owner when this node was derived, and have another one
+    /// above itself by now, of a grace that has begun: then that one binds here, too.
     #[inline]
     pub(super) fn owner(&self) -> Option<&Node> {
-        match self.bound() {
-            Bound::None => None,
-            Bound::Own(_) => Some(self),
-            // SAFETY: an ancestor.
-            Bound::Above(owner) => Some(unsafe { &*owner.as_ptr() }),
+        let mut node = self;
+        loop {
+            match node.bound() {
+                Bound::None => return None,
+                Bound::Own => return Some(node),
+                // SAFETY: an ancestor.
+                Bound::Above(owner) => node = unsafe { &*owner.as_ptr() },
+            }
         }
     }
 
-    /// Of an owner: when it ends by time.
+    /// When its own deadline, or its grace, ends it.
+    #[inline]
     pub(super) fn limit(&self) -> Tick {
-        match (self.extra(), self.bound()) {
-            (Some(extra), _) => extra.fixed.min(self.graced()),
-            (None, Bound::Own(at)) => at,
-            (None, _) => Tick::NEVER,
-        }
+        self.own_deadline().min(self.graced())
     }
 
     /// When the timer is to end it, and its place among others of that time.
@@ -80,7 +82,7 @@ impl Node {
 
     #[inline]
     pub(super) fn is_owner(&self) -> bool {
-        matches!(self.bound(), Bound::Own(_))
+        matches!(self.bound(), Bound::Own)
     }
 
     /// The poll of a node whose deadline nobody watches.
@@ -149,7 +151,7 @@ impl Node {
     /// Of an owner whose limit has passed: the end it has come to.
     pub(super) fn expiry(&self) -> Ending {
         let this = self.this();
-        if self.graced() > self.fixed() || self.grace().is_none() {
+        if self.graced() > self.own_deadline() || self.grace().is_none() {
             return Ending::new(this, By::Deadline);
         }
         if let Some(extra) = self.extra().filter(|_| self.grace_root().is_none()) {
@@ -186,7 +188,7 @@ impl Node {
             let Some(owner) = parent.owner() else {
                 return Ending::new(self.this(), By::Deadline);
             };
-            if owner.grace().is_some() && owner.graced() <= owner.fixed() {
+            if owner.grace().is_some() && owner.graced() <= owner.own_deadline() {
                 grace = owner;
                 continue;
             }
@@ -212,7 +214,7 @@ impl Node {
         }
         match ending.by() {
             By::Call | By::GuardDropped => origin.ended().at,
-            By::Deadline => origin.fixed(),
+            By::Deadline => origin.own_deadline(),
             By::GraceOver => origin.graced(),
         }
     }
@@ -220,8 +222,8 @@ impl Node {
     /// Its own deadline, if that had passed at `at` by a clock that anybody could read: then it ended by that, whoever
     /// comes along now. An armed deadline on the system's clock is the timer's to note (C18).
     pub(super) fn own_end_before(&self, at: Tick) -> Option<Ending> {
-        let Bound::Own(_) = self.bound() else { return None };
-        let fixed = self.fixed();
+        let Bound::Own = self.bound() else { return None };
+        let fixed = self.own_deadline();
         let passed = self.grace().is_none() && fixed <= at && fixed != Tick::NEVER;
         let told_by_clock =
             passed && (self.clock().is_manual() || self.state().load() == View::AskClock);

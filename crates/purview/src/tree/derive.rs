@@ -87,7 +87,7 @@ impl Ref {
             Location::caller(),
             1,
         );
-        Ref(Node::place(node, || Extra::new(Clock::SYSTEM)).cast())
+        Ref(Node::place(node, Tick::NEVER, || Extra::new(Clock::SYSTEM)).cast())
     }
 
     #[cfg(all(test, purview_loom))]
@@ -115,7 +115,7 @@ impl Ref {
         let mut node = Node::new(kind, Parts::Plain, ContextId::next(head.id), place, 2);
         node.head.parent = Some(self.0); // counted below
         node.head.values = head.values;
-        let node = Node::place(node, || Extra::new(Clock::SYSTEM));
+        let node = Node::place(node, Tick::NEVER, || Extra::new(Clock::SYSTEM));
         let child = [Ref(node.cast()), Ref(node.cast())];
         let node = child[0].scope();
         if !node.link_under(above, Tick::NEVER) {
@@ -137,10 +137,10 @@ impl Ref {
             Parts::Full
         } else if plan.deadline == Tick::NEVER {
             Parts::Plain
-        } else if Bound::fits(plan.deadline) && plan.deadline < above.deadline() {
+        } else if plan.deadline < above.deadline() {
             Parts::Timed
         } else {
-            Parts::Full // its deadline does not bind, or not as far as is known: it is kept to be shown
+            Parts::Full // its deadline does not bind: it is kept to be shown
         };
         let (fixed, grace) = (plan.deadline, plan.grace);
         let now = plan.now.filter(|_| clock == Clock::SYSTEM);
@@ -149,8 +149,7 @@ impl Ref {
         node.head.parent = Some(self.0); // counted below
         let own_values = plan.values.len();
         node.head.values = plan.values.link(self.head().values);
-        let node = Node::place(node, || Extra {
-            fixed,
+        let node = Node::place(node, fixed, || Extra {
             grace,
             name: plan.name,
             deadline_cause: plan.deadline_cause,
@@ -190,7 +189,7 @@ impl Ref {
             Node::new(Kind::WithoutCancel, parts, ContextId::next(self.head().id), place, 1);
         node.head.parent = Some(self.clone().into_raw());
         node.head.values = self.head().values;
-        let child = Ref(Node::place(node, || Extra::new(clock)).cast());
+        let child = Ref(Node::place(node, Tick::NEVER, || Extra::new(clock)).cast());
         child.announce(self, false);
         child
     }
@@ -233,7 +232,7 @@ impl Node {
             let now = self.clock().now();
             let until = now.after(grace);
             self.set_graced(until);
-            self.own_itself(fixed);
+            self.own_itself();
             until <= now && self.be_born_done(self.expiry())
         } else {
             false
@@ -289,9 +288,9 @@ impl Node {
             if limit != Tick::NEVER {
                 self.set_graced(limit.after(grace));
             }
-            self.own_itself(fixed);
+            self.own_itself();
         } else if fixed < limit {
-            self.own_itself(fixed);
+            self.own_itself();
         } else if let Some(owner) = inherited {
             self.set_bound(Bound::Above(owner.this()));
             let unwatched = match owner.state().load() {
@@ -311,8 +310,8 @@ impl Node {
         }
     }
 
-    fn own_itself(&self, fixed: Tick) {
-        self.set_bound(Bound::Own(fixed)); // of a full node the tick is not looked at here
+    fn own_itself(&self) {
+        self.set_bound(Bound::Own);
         self.state().start_asking();
     }
 
@@ -328,6 +327,7 @@ impl Node {
 pub(crate) fn manual_root(clock: &Arc<Manual>, place: &'static Location<'static>) -> Ref {
     let node = Node::new(Kind::Manual, Parts::Full, ContextId::next(ContextId::TODO), place, 1);
     let manual = ManuallyDrop::new(Some(Arc::clone(clock)));
-    let node = Node::place(node, || Extra { manual, ..Extra::new(Clock::manual(clock)) });
+    let node =
+        Node::place(node, Tick::NEVER, || Extra { manual, ..Extra::new(Clock::manual(clock)) });
     Ref(node.cast())
 }

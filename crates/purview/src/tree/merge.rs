@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::panic::Location;
 
+use crate::clock::Tick;
 use crate::list::{Item, Link, Tag};
 use crate::observe::ContextId;
 use crate::sync::{AtomicU8, Ordering};
@@ -39,7 +40,7 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
     let mut node = Node::new(Kind::AnyOf, Parts::Full, ContextId::next(latest), place, 1);
     node.head.parent = Some(first);
     node.head.values = values;
-    let node = Node::place(node, || Extra { own_values, ..Extra::new(clock) });
+    let node = Node::place(node, Tick::NEVER, || Extra { own_values, ..Extra::new(clock) });
     let links = parents.into_iter().map(|parent| Merged {
         link: Link::new(),
         listed: AtomicU8::new(UNLISTED),

@@ -4,10 +4,10 @@
 //! Bytes are time: a fresh page costs 0.4 ns a byte, so a node has what every node needs and no more. What some need lies
 //! behind it in the same allocation, and `parts` says whether it is there.
 //! ```text
-//! Head 48 │ Link 16 · dependents 8 · bound 8 · bytes 8 │ timer entry 16 │ Extra
+//! Head 48 │ Link 16 · dependents 8 · bound 8 · bytes 8 │ timer entry 16 · own deadline 8 │ Extra
 //! └ value layer: scope, value                             │                │
 //! └────────────────── Node 88 (malloc: 96) ───────────────┘                │
-//! └──────────────────────────── Timed 104 (malloc: 112) ──────────────────┘│
+//! └──────────────────────────── Timed 112 (malloc: 128) ──────────────────┘│
 //! └─────────────────────────────────── Full: names, graces, merges, manual clocks
 //! ```
 //! A node's address is exposed when it is allocated, so that its further parts can be found from a reference to the node.
@@ -28,7 +28,7 @@ use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Lock, Ordering};
 use crate::value::ValueRef;
 
 use super::dependents::Dependents;
-use super::parts::{Bound, Merged, Parts};
+use super::parts::{Merged, Parts};
 
 /// What a context is derived by; for Debug, and for what can end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Node {
     /// In a sweep: the chain.
     pub(super) link: Link,
     pub(super) dependents: Dependents,
-    /// Whose deadline binds here; see [`Bound`].
+    /// Whose deadline binds here; see [`Bound`](super::parts::Bound).
     pub(super) bound: AtomicU64,
     pub(crate) kind: Kind,
     pub(super) parts: Parts,
@@ -237,15 +237,6 @@ impl Node {
 
     pub(crate) fn deadline_cause(&self) -> Option<&Cause> {
         self.extra()?.deadline_cause.as_ref()
-    }
-
-    /// Its own deadline, as given; of one that never bound, whatever binds.
-    pub(crate) fn fixed(&self) -> Tick {
-        match (self.extra(), self.bound()) {
-            (Some(extra), _) => extra.fixed,
-            (None, Bound::Own(at)) => at,
-            (None, _) => self.deadline(),
-        }
     }
 
     /// When a grace ran out.

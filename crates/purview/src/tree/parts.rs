@@ -29,6 +29,9 @@ pub(crate) enum Parts {
 pub(super) struct Timed {
     node: Node,
     entry: Entry,
+    /// Its own deadline, as given; never, if it has none. Written once: errors and the timer's keys read it, whichever deadline
+    /// binds.
+    own: Tick,
 }
 
 /// A node with everything.
@@ -41,8 +44,6 @@ pub(super) struct Full {
 /// What few nodes need.
 pub(super) struct Extra {
     pub(super) clock: Clock,
-    /// Its own deadline, as given. Matters only where this node is its own owner.
-    pub(super) fixed: Tick,
     /// For a grace: when it runs out, as far as is known. Only ever lowered, under the timer's lock.
     pub(super) graced: AtomicI64,
     /// For a grace: how long.
@@ -65,7 +66,6 @@ impl Extra {
     pub(super) fn new(clock: Clock) -> Extra {
         Extra {
             clock,
-            fixed: Tick::NEVER,
             graced: AtomicI64::new(Tick::NEVER.nanos()),
             grace: None,
             root: AtomicPtr::new(std::ptr::null_mut()),
@@ -105,33 +105,29 @@ pub(super) enum Role {
     Proxy,
 }
 
-/// The nearest node, this one or above, whose deadline binds at a node. Lowered when a grace begins above.
+/// The nearest node, this one or above, whose deadline binds at a node. Changed from own to above when a grace that has begun
+/// there is over earlier.
 ///
-/// As a word: 0, none; odd, this node's own, and what is above the lowest bit is the tick; else, the address of one above.
+/// As a word: 0, none; 1, this node's own; else, the address of one above.
 #[derive(Clone, Copy)]
 pub(super) enum Bound {
     None,
-    Own(Tick),
+    Own,
     Above(NonNull<Node>),
 }
 
 impl Bound {
-    /// Whether a tick fits above the lowest bit: 146 years to either side. Others are kept by a [`Full`] node.
-    pub(super) fn fits(at: Tick) -> bool {
-        at.nanos() << 1 >> 1 == at.nanos()
-    }
-
     pub(super) fn word(self) -> u64 {
         match self {
             Bound::None => 0,
-            Bound::Own(at) => (at.nanos() << 1 | 1) as u64,
+            Bound::Own => 1,
             Bound::Above(owner) => owner.as_ptr().expose_provenance() as u64,
         }
     }
 
     pub(super) fn from_word(word: u64) -> Bound {
-        if word & 1 == 1 {
-            return Bound::Own(Tick::from_nanos(word as i64 >> 1));
+        if word == 1 {
+            return Bound::Own;
         }
         let address = usize::try_from(word).unwrap_or(0);
         NonNull::new(std::ptr::with_exposed_provenance_mut(address))
@@ -154,9 +150,9 @@ impl Node {
 
     pub(crate) const ALIGN: usize = if align_of::<Full>() > 16 { align_of::<Full>() } else { 16 };
 
-    /// Puts a node on the heap, with one handle.
+    /// Puts a node on the heap, with its own deadline, if its parts have a place for one.
     #[inline]
-    pub(super) fn place(node: Node, extra: impl FnOnce() -> Extra) -> NonNull<Node> {
+    pub(super) fn place(node: Node, own: Tick, extra: impl FnOnce() -> Extra) -> NonNull<Node> {
         let layout = Node::layout(node.parts);
         let parts = node.parts;
         // SAFETY: not of size zero.
@@ -170,6 +166,10 @@ impl Node {
             let entry = unsafe { &raw mut (*place.cast::<Timed>()).entry };
             // SAFETY: as above.
             unsafe { entry.write(Entry::new()) };
+            // SAFETY: as above.
+            let place = unsafe { &raw mut (*place.cast::<Timed>()).own };
+            // SAFETY: as above.
+            unsafe { place.write(own) };
             // SAFETY: written above, and nobody else's yet.
             unsafe { new.as_ref() }.choose_wheel();
         }
@@ -205,6 +205,14 @@ impl Node {
         let entry =
             (self.parts >= Parts::Timed).then(|| unsafe { &(*self.whole::<Timed>()).entry });
         entry.map(Target::node)
+    }
+
+    /// Its own deadline, as given, whether it binds or not; never, if it has none.
+    #[inline]
+    pub(crate) fn own_deadline(&self) -> Tick {
+        // SAFETY: it is there, and never changes.
+        let own = (self.parts >= Parts::Timed).then(|| unsafe { (*self.whole::<Timed>()).own });
+        own.unwrap_or(Tick::NEVER)
     }
 
     #[inline]
