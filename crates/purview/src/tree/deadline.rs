@@ -38,6 +38,33 @@ struct Todo {
     count: usize,
 }
 
+/// Nodes on the way up from one, to be visited from the top down. A few take no allocation: a poll makes none (C5).
+struct Way<'a> {
+    near: [Option<&'a Node>; Way::NEAR],
+    far: Vec<&'a Node>,
+    count: usize,
+}
+
+impl<'a> Way<'a> {
+    const NEAR: usize = 16;
+
+    fn new() -> Way<'a> {
+        Way { near: [None; Way::NEAR], far: Vec::new(), count: 0 }
+    }
+
+    fn push(&mut self, node: &'a Node) {
+        match self.near.get_mut(self.count) {
+            Some(slot) => *slot = Some(node),
+            None => self.far.push(node),
+        }
+        self.count += 1;
+    }
+
+    fn down(&self) -> impl Iterator<Item = &'a Node> {
+        self.far.iter().rev().copied().chain(self.near.iter().rev().copied().flatten())
+    }
+}
+
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
     pub(crate) fn deadline(&self) -> Tick {
@@ -96,20 +123,17 @@ impl Node {
         if self.state().load() != View::AskClock {
             return self.state().done();
         }
-        // Where a timer watches, this node need not ask any more: the sweep comes.
-        let expire = |node: &Node, ending| _ = node.state().expire(ending);
         let owner = self.owner()?;
         match owner.state().load() {
-            View::Live => self.state().arm(), // somebody watches it by now: from here on, ours is one load too
-            View::Done(done) if done.was_live() => {} // a sweep is on its way and will not pass us by
-            View::Done(_) => self.follow(owner, expire),
+            View::Live => self.state().arm(), // it is armed by now: from here on, this node's poll is one load, too
+            View::Done(_) => self.follow_unswept(owner),
             View::AskClock => {
                 let limit = owner.limit();
                 if limit == Tick::NEVER || now() < limit {
                     return None;
                 }
                 if owner.state().expire(owner.expiry()) {
-                    self.follow(owner, expire);
+                    self.follow_unswept(owner);
                 }
             }
         }
@@ -119,13 +143,13 @@ impl Node {
     /// Notes the end of the owner, which is done, here and on the way down to here, parent before child (C9): what this
     /// observer is going to see, everyone sees. A node on the way may have ended otherwise before; then that is handed on.
     fn follow(&self, owner: &Node, note: impl Fn(&Node, Ending)) {
-        let mut path = Vec::new();
+        let mut way = Way::new();
         let mut at = Some(self);
         while let Some(node) = at.filter(|node| !std::ptr::eq(*node, owner)) {
             if node.state().done().is_some() {
                 break;
             }
-            path.push(node);
+            way.push(node);
             // A merged node may have its owner by another parent than the first; its way is told by the owner alone.
             at = if node.merged().is_some() { None } else { node.above() };
         }
@@ -134,7 +158,7 @@ impl Node {
         else {
             return;
         };
-        for node in path.into_iter().rev() {
+        for node in way.down() {
             note(node, ending);
             ending = node.state().done().map_or(ending, Done::ending);
         }
@@ -196,10 +220,11 @@ impl Node {
         }
     }
 
-    /// Of an owner whose limit has passed: notes its end ahead of whoever is going to sweep, and returns the end it has.
+    /// Of an owner whose limit has passed: records its end ahead of the sweep, and returns the end it has. Takes no lock where the
+    /// deadline is not armed, so that a poll may call it.
     pub(super) fn note_expiry(&self) -> Ending {
         let ending = self.expiry();
-        if self.state().done().is_none() {
+        if self.state().done().is_none() && !self.state().expire(ending) {
             self.note(ending);
         }
         self.state().done().map_or(ending, Done::ending)
@@ -231,7 +256,7 @@ impl Node {
     }
 
     /// Arms the deadline that binds here and those above it, the uppermost first (I7). Called with no lock held, after
-    /// something was registered that has to hear of the end; the caller then looks once more whether it has come.
+    /// something was registered that has to hear of the end; the caller then checks once more whether it has come.
     #[inline]
     pub(crate) fn watch(&self) {
         if self.state().load() == View::AskClock {
@@ -239,27 +264,42 @@ impl Node {
         }
     }
 
+    /// From the top down. Below an owner that is done nothing is armed, up to the next grace, whose time goes on: a node that is armed
+    /// is not polled any more, and would never notice an end that a poll has recorded above and that no sweep follows. Such an end
+    /// is followed down to this node instead, where the caller finds it.
     fn watch_all(&self) {
-        const NEAR: usize = 8; // as many nested deadlines as are armed without allocating
-        let mut near = [None; NEAR];
-        let mut far = Vec::new();
-        let mut count = 0;
+        let mut owners = Way::new();
         let mut owner = self.owner();
         while let Some(node) = owner {
+            owners.push(node);
             if node.state().load() != View::AskClock {
-                break;
+                break; // armed, and so are those above; or done
             }
-            match near.get_mut(count) {
-                Some(slot) => *slot = Some(node),
-                None => far.push(node),
-            }
-            count += 1;
             owner = node.above().and_then(Node::owner);
         }
-        // Its own has just been looked at. One above may have passed, unnoticed: then it ends now, not when the timer comes.
-        let above = far.into_iter().rev().chain(near.into_iter().skip(1).rev().flatten());
-        above.filter(|node| node.done().is_none()).for_each(Node::arm);
-        near[0].into_iter().for_each(Node::arm);
+        let mut ended: Option<&Node> = None;
+        for node in owners.down() {
+            // Polled before it is armed: one whose deadline has passed ends now, and not when the timer comes.
+            if node.done().is_none() {
+                match ended.filter(|_| node.grace().is_none()) {
+                    Some(above) => node.follow_unswept(above),
+                    None if node.state().load() == View::AskClock => node.arm(),
+                    None => {}
+                }
+            }
+            // Read after that: another thread's poll may have been faster than `arm`.
+            ended = node.state().done().map(|_| node).or(ended.filter(|_| node.grace().is_none()));
+        }
+        if let Some(above) = ended {
+            self.follow_unswept(above);
+        }
+    }
+
+    /// Follows the end of `owner`, which is done, down to here, unless a sweep is on its way, which will visit this node.
+    fn follow_unswept(&self, owner: &Node) {
+        if owner.state().done().is_some_and(|done| !done.was_live()) {
+            self.follow(owner, |node, ending| _ = node.state().expire(ending));
+        }
     }
 
     /// Before it is shared: its entry goes into this thread's wheel.
