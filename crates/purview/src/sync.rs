@@ -39,9 +39,11 @@ mod imp {
         pub(crate) fn try_lock(&self) -> Option<Locked<'_>> {
             self.0.try_lock().ok().map(Locked)
         }
-    }
 
-    pub(crate) fn give_way() {}
+        pub(crate) fn stay_away(&self) -> bool {
+            false
+        }
+    }
 
     pub(crate) struct Backoff;
 
@@ -70,8 +72,6 @@ mod imp {
 
     pub(crate) use super::cell::UnsafeCell;
     pub(crate) use crate::lock::{ByteLock as Lock, Locked};
-
-    pub(crate) use shuttle::thread::yield_now as give_way;
 
     pub(crate) struct Backoff;
 
@@ -144,11 +144,6 @@ mod imp {
                 nap(Self::NAP);
             }
         }
-    }
-
-    /// As long as a waiter looks away at first: some microseconds.
-    pub(crate) fn give_way() {
-        (0..1 << Backoff::SPINS).for_each(|_| std::hint::spin_loop());
     }
 
     /// Not a parked thread: its one token may be somebody else's.

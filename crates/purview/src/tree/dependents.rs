@@ -164,6 +164,13 @@ impl Node {
         self.hold_shard(thread_number() % SHARDS)
     }
 
+    /// After a batch of a walk over the list of `shard`, whose lock has been released: lets a thread that waited for it in.
+    #[cold]
+    pub(super) fn stay_away(&self, shard: usize) {
+        let lock = self.dependents.shards().map_or(&self.lock, |shards| &shards[shard].lock);
+        let _ = lock.stay_away();
+    }
+
     /// Locks the list that something is in.
     #[inline]
     pub(super) fn hold_shard(&self, shard: usize) -> Held<'_> {
@@ -308,8 +315,13 @@ impl Node {
                         item = next;
                     }
                 }
+                let awaited = held.is_awaited();
+                drop(held);
                 if item.is_none() {
                     break;
+                }
+                if awaited {
+                    self.stay_away(shard); // a cancel, maybe: it must not wait for the whole walk, or for walk after walk
                 }
             }
             shard += 1;

@@ -11,7 +11,7 @@ use crate::clock::Tick;
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::state::{Done, Ended as Outcome, Ending};
-use crate::sync::{Backoff, Ordering, give_way};
+use crate::sync::{Backoff, Ordering};
 
 use super::chain::{self, Chain};
 use super::node::UNLISTED;
@@ -251,7 +251,7 @@ impl Unit {
                 let awaited = held.is_awaited();
                 drop(held);
                 if awaited && more {
-                    give_way(); // a derive, or a child that leaves: it must not wait for the whole list (C14)
+                    parent.stay_away(shard); // a derive, or a child that leaves: it must not wait for the whole list (C14)
                 }
             }
             let [run, childless] = run;
