@@ -109,6 +109,29 @@ fn poll<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> bool {
 }
 
 /// What the counter would hide if it were broken.
+/// Sixteen levels, and a grace whose parent's deadline has passed and was never armed: the first poll records all of it.
+#[test]
+fn a_poll_that_finds_a_deadline_passed_allocates_nothing() {
+    let _alone = alone();
+    let (request, _guard) = Context::background().with_timeout(SHORT);
+    let mut chain = vec![request.with_cancel()];
+    while chain.len() < 16 {
+        let next = chain[chain.len() - 1].0.with_cancel();
+        chain.push(next);
+    }
+    let (grace, _grace_guard) = request.with_grace(SHORT);
+    let (below, _below_guard) = grace.with_cancel();
+    let past = std::time::Instant::now() + 3 * SHORT;
+    while std::time::Instant::now() < past {
+        std::hint::spin_loop();
+    }
+    let before = MINE.get();
+    assert!(below.is_done() && grace.is_done());
+    assert!(chain[15].0.is_done());
+    assert_eq!(MINE.get() - before, 0);
+    assert!(chain.iter().all(|(ctx, _)| ctx.is_done()) && request.is_done());
+}
+
 #[test]
 fn the_counter_counts() {
     let _alone = alone();
