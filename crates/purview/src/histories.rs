@@ -137,7 +137,7 @@ impl Shared {
             Action::Look(name) => return Answer::Seen(self.look(&context(name).0)),
             Action::Do(Op::End(name, cause)) => {
                 if let Some(handle) = &context(name).1 {
-                    handle.cancel_with(Number(cause));
+                    if cause == 0 { handle.cancel() } else { handle.cancel_with(Number(cause)) }
                 }
             }
             Action::Do(Op::Advance(by)) => {
