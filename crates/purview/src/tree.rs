@@ -25,8 +25,11 @@
 //! - **I5** A live node ends under the lock that guards its end: that of the list it is in, or its own. Only a poll that finds a
 //!   deadline passed needs none; it competes for the state word. Facts of an end are written before the state says so.
 //! - **I6** Who sets `claimed` in a done word sweeps that node's subtree, and alone uses its link, which is out of its list.
-//! - **I7** A node whose deadline is armed has all deadlines above it armed. So "asks the clock" is handed down: of two
-//!   nodes on one path the lower one never waits for a timer while the upper one is told by the clock.
+//! - **I7** A node whose deadline is armed has all deadlines above it armed, up to the nearest grace whose parent is done: of two
+//!   nodes on one path the lower one never waits for a timer while the upper one is polled. `watch` establishes it from the
+//!   top down, and arms nothing below an owner that is done, since no sweep may follow an end that a poll has recorded.
+//! - **I8** A node's own deadline is written once. An error, a timer's key and the nodes below read it, whichever deadline binds.
+//! - **I9** A thread that claims a node runs no user code before that node is complete; other threads wait for it (C7).
 //!
 //! # Locks
 //! Each node has one [small lock](crate::lock); where threads collide on it there are several, one a [shard](dependents). One may be
