@@ -278,7 +278,8 @@ pub(crate) fn ended(block: &Block<'_>) {
         // The grace has ended before its parent's cancel begins, so it shields nothing.
         if thread == 0 || round.by != End::Call {
             spin_until(|| grace.0.is_done());
-            rng.spin(if rng.percent(50) { 2 } else { 30 });
+            let most = if rng.percent(50) { 2 } else { 30 };
+            rng.spin(most);
         }
         let began = Instant::now();
         guard.cancel();
