@@ -30,7 +30,7 @@ struct Round {
 
 pub(crate) fn play(block: &Block<'_>) {
     // Two threads are the widest race on two processors; more of them meet in other places.
-    let mut rng = Rng::new(crate::rng::mix(&[crate::report::seed(), block.shape]));
+    let mut rng = block.rng();
     let threads = if rng.percent(80) { 2 } else { rng.between(3, 4) };
     block.play(threads, prepare, act, |round, _| {
         block.tally.count_size(round.contexts);

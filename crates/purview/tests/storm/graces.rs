@@ -248,19 +248,21 @@ enum End {
 }
 
 pub(crate) fn ended(block: &Block<'_>) {
+    // The timer's thread is one more.
+    let is_armed = block.rng().percent(70);
+    let ends_by: &[End] = if is_armed { &[End::Armed] } else { &[End::Call, End::Unarmed] };
     let prepare = |rng: &mut Rng| {
         let parent = Context::background().with_cancel();
         let mut graces: Vec<(Context, CancelGuard)> = Vec::new();
         let mut below: Vec<Vec<(Context, CancelGuard)>> = Vec::new();
         let count = rng.between(1, 3);
-        let ends = rng.below(count);
-        let by = *rng.pick(&[End::Call, End::Unarmed, End::Unarmed, End::Armed]);
+        let ends = if rng.percent(70) { 0 } else { rng.below(count) };
+        let by = *rng.pick(ends_by);
         for number in 0..count {
             let above = graces.last().map_or(&parent.0, |grace| &grace.0);
             let time = if rng.percent(50) { HOUR } else { nanos(rng, 3_000) };
             let children = rng.magnitude(50, 2_000);
-            // Long enough to be derived from.
-            let own = (2 * children + 10 * (by == End::Armed) as usize) / 10 + rng.below(10);
+            let own = children / 5 + 5 + rng.below(10); // long enough to be derived from
             let own = Duration::from_micros(own as u64);
             let derive = above.derive().grace(time);
             let grace =
@@ -299,7 +301,7 @@ pub(crate) fn ended(block: &Block<'_>) {
         }
         round.calls.lock().unwrap().push(Call { target, way: Way::Guard, began, ended });
     };
-    block.play(2, prepare, act, |round, _| {
+    block.play(if is_armed { 1 } else { 2 }, prepare, act, |round, _| {
         let contexts = round.below.iter().map(|it| it.len() + 1).sum::<usize>() + 1;
         block.tally.count_size(contexts);
         let calls = round.calls.lock().unwrap();

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 use crate::team::{Block, spin_until};
 
 /// More children than a round has time for; a bound should the cancel be late.
-const MOST: usize = 20_000;
+const MOST: usize = 1_000;
 
 struct Round {
     root: (Context, CancelGuard),
@@ -29,7 +29,7 @@ struct Round {
 }
 
 pub(crate) fn play(block: &Block<'_>) {
-    let mut rng = Rng::new(crate::rng::mix(&[crate::report::seed(), block.shape, block.tally.rounds.load(Ordering::Relaxed)]));
+    let mut rng = block.rng();
     let threads = if rng.percent(80) { 2 } else { 3 };
     block.play(threads, |rng| prepare(rng, threads), act, |round, _| {
         let derived = round.derived.load(Ordering::Relaxed);
@@ -49,7 +49,7 @@ fn prepare(rng: &mut Rng, threads: usize) -> Round {
         _parent_guard: guard,
         _first: first,
         children: rng.below(20),
-        gap: rng.magnitude(1, 400),
+        gap: if rng.percent(60) { 12 } else { rng.magnitude(1, 200) },
         ready: AtomicUsize::new(0),
         canceled: AtomicBool::new(false),
         threads,

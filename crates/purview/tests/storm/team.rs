@@ -22,6 +22,12 @@ pub(crate) struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// What decides about a block as a whole.
+    pub(crate) fn rng(&self) -> Rng {
+        let rounds = self.tally.rounds.load(Ordering::Relaxed);
+        Rng::new(mix(&[report::seed(), self.shape, rounds, u64::MAX]))
+    }
+
     fn is_over(&self) -> bool {
         Instant::now() >= self.until
             || self.tally.rounds.load(Ordering::Relaxed) >= self.most_rounds
