@@ -1,2 +1,0 @@
-use crate::team::Block;
-pub(crate) fn play(_: &Block<'_>) {}
