@@ -8,7 +8,7 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use purview::{By, CancelGuard, CancelHandle, Context, Error};
+use purview::{By, CancelGuard, CancelHandle, Context, ContextId, Error};
 
 use super::board::{Board, Kind, Log, Slot, keep};
 use super::plan::{self, Step};
@@ -66,6 +66,7 @@ pub(crate) fn act(board: &Arc<Board>, thread: usize, rng: &mut Rng) {
                 }
             }
             Step::Churn { parent } => churn(board, parent, rng),
+            Step::Meet { phase } => board.meet(phase),
         }
     }
     drop(trash);
@@ -184,7 +185,14 @@ fn cancel_on_a_line(handle: &CancelHandle, thread: usize) -> u32 {
 }
 
 /// From within a callback, on whatever thread that runs.
-pub(crate) fn cancel_in_callback(board: &Arc<Board>, target: usize) {
+pub(crate) fn cancel_in_callback(board: &Arc<Board>, at: ContextId, target: usize) {
+    // Rather something below the context whose callback this is.
+    let own = board.slots().find(|it| it.1.context.id() == at).map(|it| it.0);
+    let below = own.filter(|_| target % 4 > 0).and_then(|own| {
+        let mut all = board.slots().filter(|it| it.0 >= target.max(own) && it.1.handle.is_some());
+        all.find(|it| board.is_at_or_above(own, it.0)).map(|it| it.0)
+    });
+    let target = below.unwrap_or(target);
     let Some(slot) = board.get(target) else { return };
     let Some(handle) = slot.handle.as_ref() else { return };
     let (number, cause) = board.cause();
@@ -207,20 +215,11 @@ pub(crate) fn cancel_in_callback(board: &Arc<Board>, target: usize) {
 
 #[cold]
 fn report_live(board: &Board, target: usize, way: Way, live: usize, which: &str) {
-    let describe = |number: usize| {
-        let mut path = Vec::new();
-        let mut at = Some(number);
-        while let Some(slot) = at.and_then(|it| board.get(it)) {
-            path.push(format!("{}:{:?}", at.unwrap_or(0), slot.kind));
-            at = slot.parents.first().copied();
-        }
-        path.join(" < ")
-    };
     broken(
         "when a cancel returns, all below that was derived before is done (C7)",
         format_args!(
             "{way:?} of {target}; live ({which}): {}; a moment later done: {}",
-            describe(live),
+            board.describe(live),
             board.get(live).is_some_and(|it| it.context.is_done())
         ),
     );
@@ -294,12 +293,23 @@ fn check_graces(board: &Board, before: u64, reached: &[super::board::Reached]) {
             continue;
         }
         let Some(error) = board.get(above).and_then(|above| above.context.err()) else { continue };
+        // One that had ended before its parent did never begins.
+        let mine = slot.context.err();
+        if mine.is_some_and(|mine| mine.origin().by() != By::GraceOver) {
+            continue;
+        }
         let latest = error.origin().at().max(slot.derived) + time;
         let deadline = slot.context.deadline();
         if deadline.is_none_or(|it| it > latest) {
             broken(
                 "a grace's deadline is exact once its parent is done (C15)",
-                format_args!("{number}: {deadline:?}, and not {latest:?}"),
+                format_args!(
+                    "{deadline:?}, and not {latest:?}; a moment later {:?}; parent's error {error:?}; derived {:?}; done: {}; {}",
+                    slot.context.deadline(),
+                    slot.derived,
+                    slot.context.is_done(),
+                    board.describe(number),
+                ),
             );
         }
     }
@@ -320,7 +330,7 @@ fn deadlines(board: &Board, from: usize, count: usize) {
         if !is_right {
             broken(
                 "deadline() is the earliest of a context's own and its ancestors', and stays (C15)",
-                format_args!("{number} ({:?}): {deadline:?}, was {latest:?}", slot.kind),
+                format_args!("{deadline:?}, was {latest:?}; {}", board.describe(number)),
             );
         }
     }

@@ -9,6 +9,7 @@ use purview::{CancelGuard, CancelHandle, Context, Error, Key, OnDone};
 use crate::report::Call;
 use crate::rng::Rng;
 use crate::seen::{Kept, Ledger, Mark, Numbered};
+use crate::team::spin_until;
 
 pub(crate) static VALUE: Key<Mark> = Key::new("value");
 const HOUR: Duration = Duration::from_secs(3600);
@@ -114,6 +115,8 @@ pub(crate) struct Board {
     pub(crate) values: Arc<Ledger>,
     pub(crate) causes: Arc<Ledger>,
     cause: AtomicU64,
+    threads: usize,
+    met: AtomicUsize,
 }
 
 /// What a thread has seen in a round.
@@ -128,7 +131,7 @@ pub(crate) struct Log {
 }
 
 impl Board {
-    pub(crate) fn new(size: usize, flavor: Flavor) -> Board {
+    pub(crate) fn new(size: usize, flavor: Flavor, threads: usize) -> Board {
         Board {
             root: Context::background().with_cancel(),
             slots: (0..size).map(|_| OnceLock::new()).collect(),
@@ -141,7 +144,15 @@ impl Board {
             values: Arc::default(),
             causes: Arc::default(),
             cause: AtomicU64::new(0),
+            threads,
+            met: AtomicUsize::new(0),
         }
+    }
+
+    /// Waits until all threads have come to this phase.
+    pub(crate) fn meet(&self, phase: usize) {
+        self.met.fetch_add(1, Ordering::AcqRel);
+        spin_until(|| self.met.load(Ordering::Acquire) >= phase * self.threads);
     }
 
     /// What happens from here on has a stamp that is not below this one.
@@ -254,6 +265,19 @@ impl Board {
                 );
             }
         }
+    }
+
+    /// A context and what is above it, by first parents, for a report.
+    pub(crate) fn describe(&self, number: usize) -> String {
+        let mut path = Vec::new();
+        let mut at = Some(number);
+        while let Some((number, slot)) = at.and_then(|it| Some((it, self.get(it)?))) {
+            let more = slot.parents.get(1..).unwrap_or(&[]);
+            let more = if more.is_empty() { String::new() } else { format!(" and {more:?}") };
+            path.push(format!("{number} {:?}{more}", slot.kind));
+            at = slot.parents.first().copied();
+        }
+        path.join(" < ")
     }
 
     /// Whether `above` is this context or one of its ancestors, whatever shields there are between them.

@@ -94,8 +94,7 @@ fn join(board: &Board) -> Log {
 fn count(tally: &Tally, board: &Board, log: &Log) {
     let contexts = board.slots().count();
     tally.count_size(contexts);
-    let planned = 0;
-    tally.derived.fetch_add((contexts - planned) as u64, Ordering::Relaxed);
+    tally.derived.fetch_add(contexts as u64, Ordering::Relaxed);
     tally.waits.fetch_add(log.waits, Ordering::Relaxed);
     tally.count_calls(&log.calls, |above, below| board.is_at_or_above(above, below));
     let expired = board.slots().filter(|(_, slot)| {
@@ -125,7 +124,7 @@ fn errors_are_inherited(board: &Board) {
             let parents: Vec<Facts> = parents.collect();
             broken(
                 "a context ends by itself or with a parent's error (C10)",
-                format_args!("{number} ({:?}): {mine:?}; its parents: {parents:?}", slot.kind),
+                format_args!("{mine:?}; its parents: {parents:?}; {}", board.describe(number)),
             );
         }
     }

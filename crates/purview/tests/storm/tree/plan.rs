@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Stop,
     /// Derives a small tree, and cancels or drops it.
     Churn { parent: usize },
+    /// Waits for the other threads, so that what comes next begins everywhere at the same moment.
+    Meet { phase: usize },
 }
 
 #[derive(Clone, Copy)]
@@ -52,7 +54,7 @@ pub(crate) fn prepare(rng: &mut Rng, threads: usize) -> Arc<Board> {
         4 => Form::Bush,
         _ => Form::Tall,
     };
-    let board = Arc::new(Board::new(size + MORE, flavor));
+    let board = Arc::new(Board::new(size + MORE, flavor, threads));
     let mut spine = 0;
     for number in 0..size {
         let parent = match form {
@@ -76,7 +78,9 @@ pub(crate) fn prepare(rng: &mut Rng, threads: usize) -> Arc<Board> {
         derive(&board, kind, parent, rng);
     }
     let hot = path(&board, rng.between(size / 2, size - 1));
-    let steps = (0..threads).map(|thread| steps(&board, thread, threads, &hot, rng)).collect();
+    let phases = rng.between(1, 4);
+    let steps = |thread| steps(&board, (thread, threads), phases, &hot, rng);
+    let steps = (0..threads).map(steps).collect();
     assert!(board.steps.set(steps).is_ok(), "set once");
     board
 }
@@ -111,7 +115,7 @@ fn callback(board: &Arc<Board>, context: &Context, rng: &mut Rng) -> Callback {
         }
         let Some(board) = weak.upgrade() else { return };
         if what == 0 {
-            act::cancel_in_callback(&board, target);
+            act::cancel_in_callback(&board, id, target);
         } else if let Some((number, slot)) = board.slots().find(|it| it.1.context.id() == id) {
             let mut log = super::board::Log::default();
             log.kept.push(crate::seen::Kept::new(number, error.clone()));
@@ -137,28 +141,41 @@ fn path(board: &Board, from: usize) -> Vec<usize> {
     path
 }
 
-fn steps(board: &Board, thread: usize, threads: usize, hot: &[usize], rng: &mut Rng) -> Vec<Step> {
+fn steps(
+    board: &Board,
+    (thread, threads): (usize, usize),
+    phases: usize,
+    hot: &[usize],
+    rng: &mut Rng,
+) -> Vec<Step> {
     let taken = board.taken();
-    // All begin with a cancel, at the same moment.
-    let mut steps = vec![Step::Cancel(cancel(board, hot, rng))];
-    for _ in 0..rng.between(1, if threads > 3 { 4 } else { 8 }) {
-        let target = rng.below(taken);
-        let count = rng.between(1, 6);
-        steps.push(match rng.below(100) {
-            0..40 => Step::Cancel(cancel(board, hot, rng)),
-            40..56 => Step::Derive { parent: target, count },
-            56..66 if thread > 0 => {
-                let is_mortal = |it: &usize| board.get(*it).is_some_and(|slot| slot.is_mortal);
-                let target = Some(target).filter(is_mortal).unwrap_or(0);
-                Step::Wait { target, how: rng.below(5) }
-            }
-            56..72 => Step::Deadlines { from: target, count: rng.between(1, 30) },
-            72..84 => Step::Errors { from: target, count },
-            84..87 => Step::Statistics { target },
-            87..92 => Step::Register { target },
-            92..95 => Step::Stop,
-            _ => Step::Churn { parent: target },
-        });
+    let mut steps = Vec::new();
+    for phase in 1..=phases {
+        // Each phase begins with a cancel, in all threads at the same moment.
+        if phase > 1 {
+            steps.push(Step::Meet { phase: phase - 1 });
+        }
+        steps.push(Step::Cancel(cancel(board, hot, rng)));
+        for _ in 0..rng.between(0, if threads > 3 { 2 } else { 4 }) {
+            let target = rng.below(taken);
+            let count = rng.between(1, 6);
+            steps.push(match rng.below(100) {
+                0..20 => Step::Cancel(cancel(board, hot, rng)),
+                20..40 => Step::Derive { parent: target, count },
+                // In the last phase alone, for what is waited for may end last of all.
+                40..55 if thread > 0 && phase == phases => {
+                    let is_mortal = |it: &usize| board.get(*it).is_some_and(|slot| slot.is_mortal);
+                    let target = Some(target).filter(is_mortal).unwrap_or(0);
+                    Step::Wait { target, how: rng.below(5) }
+                }
+                40..65 => Step::Deadlines { from: target, count: rng.between(1, 30) },
+                65..80 => Step::Errors { from: target, count },
+                80..84 => Step::Statistics { target },
+                84..90 => Step::Register { target },
+                90..94 => Step::Stop,
+                _ => Step::Churn { parent: target },
+            });
+        }
     }
     if thread == 0 {
         // The end of all: who waits is waiting for this.
