@@ -57,7 +57,8 @@ fn prepare(rng: &mut Rng) -> Round {
     for _ in 0..levels {
         let above = round.levels.last().map_or(&round._root.0, |level| &level.context);
         let is_timed = is_mixed && rng.percent(10);
-        let (context, guard) = if is_timed { above.with_timeout(HOUR) } else { above.with_cancel() };
+        let (context, guard) =
+            if is_timed { above.with_timeout(HOUR) } else { above.with_cancel() };
         let handle = guard.handle();
         round.levels.push(Level { context, handle, guard, below: Vec::with_capacity(children) });
         if !is_built_first {
@@ -100,7 +101,8 @@ fn fill(
 fn act(round: &std::sync::Arc<Round>, _: usize, rng: &mut Rng) {
     for _ in 0..rng.between(1, 3) {
         let target = rng.below(round.levels.len());
-        let way = *rng.pick(&[Way::Guard, Way::Guard, Way::Handle, Way::HandleWith, Way::GuardWith]);
+        let way =
+            *rng.pick(&[Way::Guard, Way::Guard, Way::Handle, Way::HandleWith, Way::GuardWith]);
         let upwards = rng.percent(50);
         let level = &round.levels[target];
         rng.spin(60);

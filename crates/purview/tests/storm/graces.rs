@@ -266,7 +266,8 @@ pub(crate) fn ended(block: &Block<'_>) {
             let own = Duration::from_micros(own as u64);
             let derive = above.derive().grace(time);
             let grace =
-                if number == ends && by != End::Call { derive.timeout(own) } else { derive }.build();
+                if number == ends && by != End::Call { derive.timeout(own) } else { derive }
+                    .build();
             below.push((0..children).map(|_| grace.0.with_cancel()).collect());
             graces.push(grace);
         }

@@ -30,11 +30,16 @@ struct Round {
 }
 
 pub(crate) fn play(block: &Block<'_>) {
-    block.play(2, prepare, |round, thread, rng| act(block, round, thread, rng), |round, _| {
-        block.tally.count_size(round.leaves.len());
-        block.tally.count_overlapping(2 * round.leaves.len());
-        drop(round);
-    });
+    block.play(
+        2,
+        prepare,
+        |round, thread, rng| act(block, round, thread, rng),
+        |round, _| {
+            block.tally.count_size(round.leaves.len());
+            block.tally.count_overlapping(2 * round.leaves.len());
+            drop(round);
+        },
+    );
 }
 
 fn prepare(rng: &mut Rng) -> Round {

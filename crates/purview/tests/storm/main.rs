@@ -142,7 +142,11 @@ fn main() -> ExitCode {
     }
     println!("storm: {} rounds, {} cancels, {broken} broken promises", all_rounds(), all_cancels());
     let strict = variable::<u8>("STRICT").is_some();
-    if broken > 0 || (strict && !invalid.is_empty()) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if broken > 0 || (strict && !invalid.is_empty()) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// What makes a run worth nothing, though no promise was seen to be broken.

@@ -233,7 +233,11 @@ impl Tally {
     }
 
     /// Counts the calls of a round, and which of them overlapped with one at or above.
-    pub(crate) fn count_calls(&self, calls: &[Call], is_at_or_above: impl Fn(usize, usize) -> bool) {
+    pub(crate) fn count_calls(
+        &self,
+        calls: &[Call],
+        is_at_or_above: impl Fn(usize, usize) -> bool,
+    ) {
         for (index, call) in calls.iter().enumerate() {
             self.count_way(call.way, 1);
             if call.way == Way::Deadline {

@@ -31,12 +31,17 @@ struct Round {
 pub(crate) fn play(block: &Block<'_>) {
     let mut rng = block.rng();
     let threads = if rng.percent(80) { 2 } else { 3 };
-    block.play(threads, |rng| prepare(rng, threads), act, |round, _| {
-        let derived = round.derived.load(Ordering::Relaxed);
-        block.tally.count_size(derived + 3);
-        block.tally.derived.fetch_add(derived as u64, Ordering::Relaxed);
-        block.tally.count_calls(round.call.lock().unwrap().as_slice(), |_, _| false);
-    });
+    block.play(
+        threads,
+        |rng| prepare(rng, threads),
+        act,
+        |round, _| {
+            let derived = round.derived.load(Ordering::Relaxed);
+            block.tally.count_size(derived + 3);
+            block.tally.derived.fetch_add(derived as u64, Ordering::Relaxed);
+            block.tally.count_calls(round.call.lock().unwrap().as_slice(), |_, _| false);
+        },
+    );
 }
 
 fn prepare(rng: &mut Rng, threads: usize) -> Round {
@@ -87,7 +92,10 @@ fn act(round: &Arc<Round>, thread: usize, rng: &mut Rng) {
         };
         let parents = facts(&round.parent);
         if let Some(other) = mine.iter().map(|it| facts(&it.0)).find(|it| *it != parents) {
-            broken("a child has its parent's error (C8)", format_args!("{other:?}, not {parents:?}"));
+            broken(
+                "a child has its parent's error (C8)",
+                format_args!("{other:?}, not {parents:?}"),
+            );
         }
     }
     round.derived.fetch_add(mine.len(), Ordering::Relaxed);

@@ -72,9 +72,7 @@ impl Block<'_> {
                 let mut rng = rng(number, 1);
                 stage.meet(turn);
                 act(&round, 0, &mut rng);
-                spin_until(|| {
-                    stage.left.load(Ordering::Acquire) >= turn * (stage.threads - 1)
-                });
+                spin_until(|| stage.left.load(Ordering::Acquire) >= turn * (stage.threads - 1));
                 *stage.round() = None;
                 // A callback on the thread that is kept for them may hold it for a moment longer.
                 let mut round = round;

@@ -20,11 +20,16 @@ struct Round {
 }
 
 pub(crate) fn play(block: &Block<'_>) {
-    block.play(2, |rng| prepare(rng, block.alone), act, |round, _| {
-        block.tally.count_size(round.younger.len() + round.leaves.len() + 3);
-        let calls = round.calls.into_inner().unwrap();
-        block.tally.count_calls(&calls, |above, below| above <= below);
-    });
+    block.play(
+        2,
+        |rng| prepare(rng, block.alone),
+        act,
+        |round, _| {
+            block.tally.count_size(round.younger.len() + round.leaves.len() + 3);
+            let calls = round.calls.into_inner().unwrap();
+            block.tally.count_calls(&calls, |above, below| above <= below);
+        },
+    );
 }
 
 fn prepare(rng: &mut Rng, full: bool) -> Round {

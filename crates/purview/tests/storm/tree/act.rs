@@ -111,7 +111,8 @@ impl Cancel {
             _ => slot.guard.lock().unwrap().take(),
         };
         // A guard is there once; who comes later has the handle.
-        let way = if guard.is_some() || self.way == Way::HandleWith { self.way } else { Way::Handle };
+        let way =
+            if guard.is_some() || self.way == Way::HandleWith { self.way } else { Way::Handle };
         let over: Vec<usize> = self
             .graces
             .iter()
@@ -151,7 +152,8 @@ impl Cancel {
             (_, None) => Mine::Line(cancel_on_a_line(handle, thread)),
         };
         // At once: the fewer steps until here, the more is seen.
-        let live = self.reach.iter().find(|it| !board.get(**it).is_some_and(|it| it.context.is_done()));
+        let live =
+            self.reach.iter().find(|it| !board.get(**it).is_some_and(|it| it.context.is_done()));
         let ended = Instant::now();
         if let Some(live) = live {
             report_live(board, self.target, way, *live, "planned");

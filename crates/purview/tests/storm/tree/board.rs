@@ -234,13 +234,7 @@ impl Board {
     }
 
     /// A new context's deadline is not later than that of any parent.
-    fn check_born(
-        &self,
-        kind: Kind,
-        above: &[&Slot],
-        deadline: Option<Instant>,
-        derived: Instant,
-    ) {
+    fn check_born(&self, kind: Kind, above: &[&Slot], deadline: Option<Instant>, derived: Instant) {
         let own = match kind {
             Kind::WithoutCancel => {
                 if deadline.is_some() {

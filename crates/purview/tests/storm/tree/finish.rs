@@ -29,9 +29,9 @@ pub(crate) fn finish(tally: &Tally, board: Arc<Board>, rng: &mut Rng) {
     callbacks_have_run_once(&board, &mut log);
 
     let mut kept = std::mem::take(&mut log.kept);
-    kept.extend(board.slots().filter_map(|(number, slot)| {
-        Some(Kept::new(number, slot.context.err()?))
-    }));
+    kept.extend(
+        board.slots().filter_map(|(number, slot)| Some(Kept::new(number, slot.context.err()?))),
+    );
     all_agree(&board, &kept);
     tally.errors.fetch_add(kept.len() as u64, Ordering::Relaxed);
     let (values, causes) = (Arc::clone(&board.values), Arc::clone(&board.causes));
@@ -98,7 +98,9 @@ fn count(tally: &Tally, board: &Board, log: &Log) {
     tally.waits.fetch_add(log.waits, Ordering::Relaxed);
     tally.count_calls(&log.calls, |above, below| board.is_at_or_above(above, below));
     let expired = board.slots().filter(|(_, slot)| {
-        let own = |it: Error| it.origin().by() == By::Deadline && it.origin().context() == slot.context.id();
+        let own = |it: Error| {
+            it.origin().by() == By::Deadline && it.origin().context() == slot.context.id()
+        };
         slot.kind != Kind::Value && slot.context.err().is_some_and(own)
     });
     tally.count_way(Way::Deadline, expired.count());

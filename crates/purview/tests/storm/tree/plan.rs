@@ -16,19 +16,39 @@ const MORE: usize = 200;
 /// Something that a thread does.
 pub(crate) enum Step {
     Cancel(Cancel),
-    Derive { parent: usize, count: usize },
-    Wait { target: usize, how: usize },
+    Derive {
+        parent: usize,
+        count: usize,
+    },
+    Wait {
+        target: usize,
+        how: usize,
+    },
     /// Asks a run of contexts for their deadlines.
-    Deadlines { from: usize, count: usize },
-    Errors { from: usize, count: usize },
-    Statistics { target: usize },
-    Register { target: usize },
+    Deadlines {
+        from: usize,
+        count: usize,
+    },
+    Errors {
+        from: usize,
+        count: usize,
+    },
+    Statistics {
+        target: usize,
+    },
+    Register {
+        target: usize,
+    },
     /// Stops one of the thread's own registrations.
     Stop,
     /// Derives a small tree, and cancels or drops it.
-    Churn { parent: usize },
+    Churn {
+        parent: usize,
+    },
     /// Waits for the other threads, so that what comes next begins everywhere at the same moment.
-    Meet { phase: usize },
+    Meet {
+        phase: usize,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -202,7 +222,8 @@ fn cancel(board: &Board, hot: &[usize], rng: &mut Rng) -> Cancel {
     // The top only now and then, for nothing is left after it; and rather what is live.
     for _ in 0..4 {
         target = if rng.percent(75) { *rng.pick(hot) } else { rng.below(board.taken()) };
-        let suits = board.get(target).is_some_and(|it| it.handle.is_some() && !it.context.is_done());
+        let suits =
+            board.get(target).is_some_and(|it| it.handle.is_some() && !it.context.is_done());
         if suits && (target != 0 || rng.percent(20)) {
             break;
         }
