@@ -1,14 +1,14 @@
 //! `chain`: a chain of contexts, each with many children. Threads cancel levels of it at random, and each checks all that
 //! is at its level and below, the moment its call returns.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use purview::{CancelGuard, CancelHandle, Context};
 
 use crate::report::{Call, Way, broken};
 use crate::rng::Rng;
-use crate::team::Block;
+use crate::team::{Block, spin_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,6 +23,8 @@ struct Level {
 struct Round {
     levels: Vec<Level>,
     contexts: usize,
+    /// What the first thread cancels first.
+    first: usize,
     calls: Mutex<Vec<Call>>,
     _guards: Vec<CancelGuard>,
     _root: (Context, CancelGuard),
@@ -47,6 +49,7 @@ fn prepare(rng: &mut Rng) -> Round {
     let mut round = Round {
         levels: Vec::with_capacity(levels),
         contexts: 1,
+        first: rng.below(levels),
         calls: Mutex::new(Vec::with_capacity(8)),
         _guards: Vec::with_capacity(levels * children),
         _root: root,
@@ -98,14 +101,27 @@ fn fill(
     }
 }
 
-fn act(round: &std::sync::Arc<Round>, _: usize, rng: &mut Rng) {
-    for _ in 0..rng.between(1, 3) {
-        let target = rng.below(round.levels.len());
+fn act(round: &Arc<Round>, thread: usize, rng: &mut Rng) {
+    for number in 0..rng.between(1, 2) {
+        let levels = round.levels.len();
+        let mut target = rng.below(levels);
+        let mut trigger = None;
+        if number == 0 && thread == 0 {
+            target = round.first;
+        } else if number == 0 && rng.percent(60) {
+            // Comes in the middle of the first thread's cancel, right below what that has come to.
+            let above = rng.between(round.first, levels - 1);
+            trigger = Some(&round.levels[above].context);
+            target = (above + rng.between(1, 2)).min(levels - 1);
+        }
         let way =
             *rng.pick(&[Way::Guard, Way::Guard, Way::Handle, Way::HandleWith, Way::GuardWith]);
         let upwards = rng.percent(50);
         let level = &round.levels[target];
-        rng.spin(60);
+        match trigger {
+            Some(above) => spin_until(|| above.is_done()),
+            None => rng.spin(60),
+        }
         let began = Instant::now();
         match way {
             Way::Guard => level.guard.cancel(),

@@ -260,9 +260,9 @@ impl Tally {
         self.overlaps.fetch_add(calls as u64, Relaxed);
     }
 
-    pub(crate) fn overlapping_percent(&self) -> Option<f64> {
-        let watched = self.watched.load(Relaxed);
-        (watched > 0).then(|| 100.0 * self.overlaps.load(Relaxed) as f64 / watched as f64)
+    /// How many calls were watched, and how many of those overlapped.
+    pub(crate) fn overlaps(&self) -> (u64, u64) {
+        (self.watched.load(Relaxed), self.overlaps.load(Relaxed))
     }
 
     /// The size below which half of the rounds lie, as the lower end of its class.
@@ -281,7 +281,8 @@ impl Tally {
         if load(&self.rounds) == 0 {
             return;
         }
-        let overlapping = self.overlapping_percent();
+        let (watched, overlapping) = self.overlaps();
+        let overlapping = (watched > 0).then(|| 100.0 * overlapping as f64 / watched as f64);
         println!(
             "{name}: {} rounds, {} cancels{}, {} derived, {} waits, {} errors kept",
             load(&self.rounds),

@@ -80,6 +80,8 @@ pub(crate) struct Cancel {
     target: usize,
     way: Way,
     spin: usize,
+    /// Whether it is left out if its target is done already: then there is little to see.
+    may_skip: bool,
     /// The contexts that have to be done when it returns, in the order in which they are looked at.
     reach: Vec<usize>,
     /// The graces that it comes to. Those that are over before are passed through.
@@ -91,20 +93,23 @@ impl Cancel {
         let mut reach: Vec<usize> =
             board.reach(target, u64::MAX, &[]).iter().map(|it| it.number).collect();
         let is_next = |slot: &Slot| slot.parents.iter().any(|it| reach.contains(it));
-        let graces = match rng.percent(50) {
-            true => board.slots().filter(|it| matches!(it.1.kind, Kind::Grace(_))),
-            false => return Cancel { target, way, spin: rng.below(40), reach, graces: Vec::new() },
-        };
-        let graces = graces.filter(|it| is_next(it.1)).map(|it| it.0).collect();
+        // In half of the calls: asking them takes a moment.
+        let graces = board.slots().filter(|it| matches!(it.1.kind, Kind::Grace(_)));
+        let graces = graces.filter(|it| is_next(it.1)).map(|it| it.0);
+        let graces = if rng.percent(50) { graces.collect() } else { Vec::new() };
         if rng.percent(50) {
             reach.reverse();
         }
-        Cancel { target, way, spin: rng.below(40), reach, graces }
+        let (spin, may_skip) = (rng.below(40), target != 0 && rng.percent(80));
+        Cancel { target, way, spin, may_skip, reach, graces }
     }
 
     fn run(&self, board: &Arc<Board>, thread: usize, log: &mut Log, trash: &mut Vec<CancelGuard>) {
         let Some(slot) = board.get(self.target) else { return };
         let Some(handle) = slot.handle.as_ref() else { return };
+        if self.may_skip && slot.context.is_done() {
+            return;
+        }
         let (number, cause) = board.cause();
         let guard = match self.way {
             Way::Handle | Way::HandleWith => None,
