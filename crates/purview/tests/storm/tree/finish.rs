@@ -34,7 +34,6 @@ pub(crate) fn finish(tally: &Tally, board: Arc<Board>, rng: &mut Rng) {
     drop(kept);
     dropped_once("causes", || causes.counts());
 }
-}
 
 /// The top has ended by a call, and all calls have returned: the root has no trace of it.
 fn nothing_is_left(board: &Board) {
