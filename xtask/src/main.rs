@@ -7,6 +7,7 @@ mod fuzz;
 mod mutants;
 mod sanitize;
 mod soak;
+mod storm;
 mod tidy;
 mod tools;
 mod wrk;
@@ -26,6 +27,11 @@ cargo xtask shuttle [N]   N generated histories of three threads (default 2000),
 cargo xtask stress [N]    the tests N times over (default 50), on one thread and on sixteen
 cargo xtask soak          the demo under load: clients that vanish, signals, restarts; what it holds is to be flat
         [--minutes N]     (default 5), or [--seconds N]; the report is target/soak/report.html
+cargo xtask storm         random contexts under many threads, in a release build, each return checked at once
+        [--seconds N]     (default 60), or [--rounds N], or [--cancels N]
+        [--seed S] [--only SHAPE]  as a report says
+        [--keep-going]    counts what is broken instead of stopping at the first
+        [--sanitizer address|thread]
 cargo xtask cross         the libraries compile for macOS, FreeBSD and Windows
 cargo xtask sanitize      the tests under sanitizers: address, realtime, layout, abort, memcheck, thread,
                           careful; or those of them that are named
@@ -62,6 +68,7 @@ fn main() -> ExitCode {
         ["stress"] => stress(50),
         ["stress", n] => number(n).and_then(stress),
         ["soak", ref options @ ..] => soak::run(&root(), options),
+        ["storm", ref options @ ..] => storm::run(&root(), options),
         ["cross"] => cross(),
         ["fuzz", ref options @ ..] => fuzz::fuzz(&root(), options),
         ["mutants"] => mutants::mutants(&root(), ""),
@@ -109,6 +116,7 @@ fn ci() -> Outcome {
     section("conformance", || conformance(&["--programs", "20000", "--races", "500"]))?;
     section("stress", || stress(4))?;
     section("soak", || soak::run(&root(), &["--seconds", "30"]))?;
+    section("storm", || storm::run(&root(), &["--seconds", "60"]))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
     section("fuzz", || fuzz::fuzz(&root(), &["--seconds", "10"]))?;
     // Last, so that the closing lines are the tests'.

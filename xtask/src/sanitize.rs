@@ -10,6 +10,10 @@ use crate::{Outcome, output, run, section};
 
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+pub(crate) const ADDRESS: &str =
+    "-Zsanitizer=address -Cforce-frame-pointers=yes --cfg purview_sanitize";
+pub(crate) const THREAD: &str = "-Zsanitizer=thread --cfg purview_sanitize";
+
 type Stage = fn(&Path) -> Outcome;
 
 /// By name, in the order in which they are run.
@@ -68,7 +72,7 @@ fn address(root: &Path) -> Outcome {
         [("ASAN_OPTIONS", "detect_stack_use_after_return=1"), ("LSAN_OPTIONS", leaks.as_str())];
     tests(
         "address",
-        "-Zsanitizer=address -Cforce-frame-pointers=yes --cfg purview_sanitize",
+        ADDRESS,
         &more,
         &[("purview", "it"), ("purview", "leaks"), ("purview-tokio", "it")],
     )
@@ -128,7 +132,7 @@ fn memcheck(root: &Path) -> Outcome {
 
 /// Data races. It knows no fences: with `purview_sanitize` there are loads in their place.
 fn thread(root: &Path) -> Outcome {
-    with_own_std(root, "thread", "-Zsanitizer=thread --cfg purview_sanitize")
+    with_own_std(root, "thread", THREAD)
 }
 
 /// The standard library's own assertions, too, and the compiler's checks of what `unsafe` code makes: what cargo-careful switches on.
@@ -142,32 +146,47 @@ fn careful(root: &Path) -> Outcome {
 
 /// Tests with these flags, with a standard library that is built with them.
 fn with_own_std(root: &Path, folder: &str, flags: &str) -> Outcome {
-    let usr = match unpacked(&root.join("target/tools/debian")) {
-        Ok(usr) => usr,
+    let own = match OwnStd::new(root, folder, flags) {
+        Ok(own) => own,
         Err(why) => {
             println!("skipped: a standard library that is built for it: {}", why.trim());
             return Ok(());
         }
     };
-    let path = |part: &str| usr.join(part).display().to_string();
-    let libraries = format!("{}:{}", path("lib/x86_64-linux-gnu"), path("lib/llvm-22/lib"));
-    let (rustc, rustdoc, cargo) = (path("bin/rustc"), path("bin/rustdoc"), path("bin/cargo"));
-    let folder = format!("target/{folder}");
-    let env = [
-        ("LD_LIBRARY_PATH", libraries.as_str()),
-        ("RUSTC", &rustc),
-        ("RUSTDOC", &rustdoc),
-        ("RUSTC_BOOTSTRAP", "1"),
-        ("RUSTFLAGS", flags),
-        ("TSAN_OPTIONS", "halt_on_error=1"),
-        ("CARGO_TARGET_DIR", &folder),
-    ];
     for (package, test) in [("purview", "it"), ("purview-tokio", "it")] {
         let target = ["--target", TARGET, "-Zbuild-std", "--quiet"];
         let args = [&["test", "-p", package, "--test", test], &target[..]].concat();
-        run(&cargo, &args, &env)?;
+        run(&own.cargo, &args, &own.env())?;
     }
     Ok(())
+}
+
+/// A cargo and the environment with which it builds the standard library, too.
+pub(crate) struct OwnStd {
+    pub(crate) cargo: String,
+    env: Vec<(&'static str, String)>,
+}
+
+impl OwnStd {
+    pub(crate) fn new(root: &Path, folder: &str, flags: &str) -> Result<OwnStd, String> {
+        let usr = unpacked(&root.join("target/tools/debian"))?;
+        let path = |part: &str| usr.join(part).display().to_string();
+        let libraries = format!("{}:{}", path("lib/x86_64-linux-gnu"), path("lib/llvm-22/lib"));
+        let env = vec![
+            ("LD_LIBRARY_PATH", libraries),
+            ("RUSTC", path("bin/rustc")),
+            ("RUSTDOC", path("bin/rustdoc")),
+            ("RUSTC_BOOTSTRAP", "1".into()),
+            ("RUSTFLAGS", flags.into()),
+            ("TSAN_OPTIONS", "halt_on_error=1".into()),
+            ("CARGO_TARGET_DIR", format!("target/{folder}")),
+        ];
+        Ok(OwnStd { cargo: path("bin/cargo"), env })
+    }
+
+    pub(crate) fn env(&self) -> Vec<(&str, &str)> {
+        self.env.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
 }
 
 /// A compiler of Debian's with the sources of its standard library, and the sanitizers' own libraries from the compiler that there is.
