@@ -6,6 +6,7 @@ use std::time::Duration;
 use loom::thread;
 
 use super::{SECOND, Wakes, poll, root};
+use crate::Context;
 use crate::clock::{Tick, modeled};
 use crate::time::ManualClock;
 
@@ -93,5 +94,26 @@ fn c27_a_child_derived_and_awaited_while_its_grace_begins_is_woken() {
         clock.advance(SECOND);
         assert_eq!(wakes.count(), 1);
         assert_eq!(child.err().expect("done").origin().context(), ctx.id());
+    });
+}
+
+/// The deadline above is armed and has passed, and its timer has not come yet.
+#[test]
+fn c27_a_grace_has_the_end_of_its_parent() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (request, _guard) = clock.root().with_timeout(SECOND);
+        let (step, step_guard) = request.with_cancel();
+        let (grace, _grace_guard) = step.with_grace(Duration::ZERO);
+        let mut done = Box::pin(step.done());
+        assert!(!poll(done.as_mut(), &Arc::default()));
+        clock.pass(SECOND);
+        let polled = grace.clone();
+        let poller = thread::spawn(move || polled.is_done());
+        step_guard.cancel();
+        poller.join().unwrap();
+        clock.advance(Duration::ZERO);
+        let of = |ctx: &Context| ctx.err().expect("done").origin().context();
+        assert_eq!(of(&grace), of(&step));
     });
 }
