@@ -175,7 +175,7 @@ impl Node {
     /// Of an owner whose limit has passed: the end it has come to.
     pub(super) fn expiry(&self) -> Ending {
         let this = self.this();
-        if self.graced() > self.own_deadline() || self.grace().is_none() {
+        if self.grace().is_none() || !self.is_grace_over() {
             return Ending::new(this, By::Deadline);
         }
         if let Some(extra) = self.extra().filter(|_| self.grace_root().is_none()) {
@@ -195,36 +195,41 @@ impl Node {
         Ending::new(this, By::GraceOver)
     }
 
-    /// Where the end began that this grace, which has run out, followed. Graces may be nested, and all of them unwatched.
+    /// Where the end began that this grace, which has run out, followed. The parent's time was up before this grace's, even if nothing
+    /// has recorded it yet; then that is done here, at the parent itself and not only at its owner: a cancel between the two would
+    /// otherwise give the parent another end. Graces may be nested, and none of them armed: the uppermost first.
     fn find_root(&self) -> Ending {
-        let mut grace = self;
-        loop {
-            let Some(parent) = grace.above() else {
-                return Ending::new(self.this(), By::Deadline);
-            };
-            if let Some(done) = parent.state().done() {
-                let ending = done.ending();
-                // SAFETY: an ancestor.
-                let root = unsafe { ending.origin().as_ref() }.grace_root();
-                return root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending);
+        let mut graces = Way::new();
+        let mut grace = Some(self);
+        while let Some((node, parent)) = grace.and_then(|node| Some((node, node.above()?))) {
+            if parent.state().done().is_some() {
+                break;
             }
-            // The parent's time was up before this grace's, though nobody has noted it yet.
-            let Some(owner) = parent.owner() else {
-                return Ending::new(self.this(), By::Deadline);
-            };
-            if owner.grace().is_some() && owner.graced() <= owner.own_deadline() {
-                grace = owner;
-                continue;
-            }
-            return owner.note_expiry();
+            graces.push(node);
+            grace = parent.owner().filter(|owner| owner.grace().is_some() && owner.is_grace_over());
         }
+        for grace in graces.down() {
+            grace.above().map(Node::note_deadline); // what is above is done, so this does not come back here
+        }
+        let ending = self.above().and_then(|parent| parent.state().done()).map(Done::ending);
+        let Some(ending) = ending else {
+            return Ending::new(self.this(), By::Deadline); // not so: its time began with its parent's end
+        };
+        // SAFETY: an ancestor.
+        let root = unsafe { ending.origin().as_ref() }.grace_root();
+        root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending)
+    }
+
+    /// Whether it is its grace that ends it, and not its own deadline.
+    fn is_grace_over(&self) -> bool {
+        self.graced() <= self.own_deadline()
     }
 
     /// Of an owner whose limit has passed: records its end ahead of the sweep, and returns the end it has. Takes no lock where the
     /// deadline is not armed, so that a poll may call it.
     pub(super) fn note_expiry(&self) -> Ending {
         let ending = self.expiry();
-        if self.state().done().is_none() && !self.state().expire(ending) {
+        if self.state().done().is_none() {
             self.note(ending);
         }
         self.state().done().map_or(ending, Done::ending)

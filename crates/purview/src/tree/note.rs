@@ -159,10 +159,12 @@ impl Node {
         true
     }
 
-    /// Notes an end that somebody else will see to.
+    /// Records an end that another thread will sweep. Takes no lock where the deadline that binds here is not armed.
     pub(super) fn note(&self, ending: Ending) {
-        let _guard = self.guard();
-        let (Outcome::Won | Outcome::Lost) = self.state().end(ending, false);
+        if !self.state().expire(ending) {
+            let _guard = self.guard();
+            let (Outcome::Won | Outcome::Lost) = self.state().end(ending, false);
+        }
     }
 
     /// Notes the end by a call, with its facts; they lie where the link to the parent was. A node with dependents has
