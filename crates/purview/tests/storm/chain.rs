@@ -34,7 +34,7 @@ pub(crate) fn play(block: &Block<'_>) {
     // Two threads are the widest race on two processors; more of them meet in other places.
     let mut rng = block.rng();
     let threads = if rng.percent(80) { 2 } else { rng.between(3, 4) };
-    block.play(threads, prepare, act, |round, _| {
+    block.play((threads, 8), prepare, act, |round, _| {
         block.tally.count_size(round.contexts);
         let calls = round.calls.into_inner().unwrap();
         block.tally.count_calls(&calls, |above, below| above <= below);

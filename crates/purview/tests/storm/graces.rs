@@ -85,7 +85,7 @@ pub(crate) fn wait(block: &Block<'_>) {
             Some(error) => check_lateness(error.origin().at()),
         }
     };
-    block.play(2, prepare, act, |round, _| {
+    block.play((2, 16), prepare, act, |round, _| {
         block.tally.waits.fetch_add(1, Ordering::Relaxed);
         count(block, round.siblings.len() + 3, Way::Guard);
     });
@@ -162,7 +162,7 @@ pub(crate) fn deadline(block: &Block<'_>) {
             );
         }
     };
-    block.play(2, prepare, act, |round, _| count(block, round.below.len() + 3, Way::Guard));
+    block.play((2, 4), prepare, act, |round, _| count(block, round.below.len() + 3, Way::Guard));
 }
 
 // ── grace_error ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +206,7 @@ pub(crate) fn error(block: &Block<'_>) {
         });
         *round.kept.lock().unwrap() = error.map(|error| Kept::new(0, error));
     };
-    block.play(2, prepare, act, |round, _| {
+    block.play((2, 1), prepare, act, |round, _| {
         let kept = round.kept.into_inner().unwrap();
         let contexts = round.children.len() + 3;
         if let Some(kept) = &kept {
@@ -302,7 +302,7 @@ pub(crate) fn ended(block: &Block<'_>) {
         }
         round.calls.lock().unwrap().push(Call { target, way: Way::Guard, began, ended });
     };
-    block.play(if is_armed { 1 } else { 2 }, prepare, act, |round, _| {
+    block.play((if is_armed { 1 } else { 2 }, 1), prepare, act, |round, _| {
         let contexts = round.below.iter().map(|it| it.len() + 1).sum::<usize>() + 1;
         block.tally.count_size(contexts);
         let calls = round.calls.lock().unwrap();

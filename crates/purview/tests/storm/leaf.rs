@@ -31,7 +31,7 @@ struct Round {
 
 pub(crate) fn play(block: &Block<'_>) {
     block.play(
-        2,
+        (2, 1),
         prepare,
         |round, thread, rng| act(block, round, thread, rng),
         |round, _| {

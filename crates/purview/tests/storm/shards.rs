@@ -32,7 +32,7 @@ pub(crate) fn play(block: &Block<'_>) {
     let mut rng = block.rng();
     let threads = if rng.percent(80) { 2 } else { 3 };
     block.play(
-        threads,
+        (threads, 32),
         |rng| prepare(rng, threads),
         act,
         |round, _| {

@@ -1,12 +1,14 @@
 //! Threads that play rounds together, each round begun by all of them at the same moment.
 
 use std::hint;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::report::{self, Tally};
+use purview::observe;
+
+use crate::report::{self, Tally, broken, eventually};
 use crate::rng::{Rng, mix};
 
 /// How long a shape is played, by whom, and what it counts.
@@ -34,26 +36,39 @@ impl Block<'_> {
             || self.tally.cancels.load(Ordering::Relaxed) >= self.most_cancels
     }
 
-    /// Plays rounds until the block is over. This thread prepares each round and finishes it, and acts in it as number 0.
+    /// Plays rounds until the block is over, `batch` of them in a row. This thread prepares them all, acts in each as number 0,
+    /// and finishes them all. So the threads wait for each other but for a moment from one round to the next: on a busy
+    /// machine, who waits for longer loses its processor.
     pub(crate) fn play<R: Send + Sync>(
         &self,
-        threads: usize,
+        (threads, batch): (usize, usize),
         mut prepare: impl FnMut(&mut Rng) -> R,
         act: impl Fn(&Arc<R>, usize, &mut Rng) + Sync,
         mut finish: impl FnMut(R, &mut Rng),
     ) {
-        let stage = Stage::new(threads as u64);
+        let stage = Stage::new(threads);
         let rng = |round: u64, role: u64| Rng::new(mix(&[report::seed(), self.shape, round, role]));
+        let act_in_all = |rounds: &[Arc<R>], first: u64, thread: usize| {
+            for (round, number) in rounds.iter().zip(first..) {
+                let mut rng = rng(number, thread as u64 + 1);
+                if thread == 0 {
+                    report::begin_round(number);
+                }
+                stage.meet((number + 1) as usize);
+                act(round, thread, &mut rng);
+            }
+        };
+        // A number of the shape's rounds, counted through all of its blocks.
+        let mut first = self.tally.rounds.load(Ordering::Relaxed);
+        stage.met.store(first as usize * threads, Ordering::Relaxed);
         thread::scope(|scope| {
             for number in 1..threads {
-                let (stage, act, rng) = (&stage, &act, &rng);
+                let (stage, act_in_all) = (&stage, &act_in_all);
                 scope.spawn(move || {
                     for turn in 1.. {
-                        let Some((round, number_of_round)) = stage.next(turn) else { return };
-                        let mut rng = rng(number_of_round, number as u64 + 1);
-                        stage.meet(turn);
-                        act(&round, number, &mut rng);
-                        drop(round);
+                        let Some((rounds, first)) = stage.next(turn) else { return };
+                        act_in_all(&rounds, first, number);
+                        drop(rounds);
                         stage.left.fetch_add(1, Ordering::AcqRel);
                     }
                 });
@@ -63,70 +78,81 @@ impl Block<'_> {
                     stage.over.store(true, Ordering::Release);
                     break;
                 }
-                let number = self.tally.rounds.fetch_add(1, Ordering::Relaxed);
-                let mut dice = rng(number, 0);
-                report::begin_round(number);
-                let round = Arc::new(prepare(&mut dice));
-                *stage.round() = Some((Arc::clone(&round), number));
+                report::begin_round(first);
+                let numbers = first..first + batch as u64;
+                let mut dice: Vec<Rng> = numbers.map(|number| rng(number, 0)).collect();
+                let rounds: Vec<Arc<R>> = dice.iter_mut().map(|it| Arc::new(prepare(it))).collect();
+                let rounds = Arc::new(rounds);
+                *stage.rounds() = Some((Arc::clone(&rounds), first));
                 stage.turn.store(turn, Ordering::Release);
-                let mut rng = rng(number, 1);
-                stage.meet(turn);
-                act(&round, 0, &mut rng);
-                spin_until(|| stage.left.load(Ordering::Acquire) >= turn * (stage.threads - 1));
-                *stage.round() = None;
-                // A callback on the thread that is kept for them may hold it for a moment longer.
-                let mut round = round;
-                let round = loop {
-                    match Arc::try_unwrap(round) {
-                        Ok(round) => break round,
-                        Err(held) => round = held,
-                    }
-                    thread::yield_now();
-                };
-                finish(round, &mut dice);
+                act_in_all(&rounds, first, 0);
+                spin_until(|| stage.left.load(Ordering::Acquire) >= turn * (threads - 1));
+                *stage.rounds() = None;
+                for (round, dice) in unshared(rounds).into_iter().zip(&mut dice) {
+                    finish(unshared(round), dice);
+                }
+                if !eventually(|| observe::timers() == 0) {
+                    let left = observe::timers();
+                    broken("no timer is left behind (C12)", format_args!("{left} are"));
+                }
                 report::end_round();
+                first = self.tally.rounds.fetch_add(batch as u64, Ordering::Relaxed) + batch as u64;
             }
         });
     }
 }
 
+/// What an `Arc` holds, once nobody else does. A callback on the thread that is kept for them may, for a moment longer.
+pub(crate) fn unshared<T>(mut shared: Arc<T>) -> T {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(it) => return it,
+            Err(held) => shared = held,
+        }
+        thread::yield_now();
+    }
+}
+
+type Rounds<R> = Arc<Vec<Arc<R>>>;
+
 /// Where the threads of a team meet.
 struct Stage<R> {
-    threads: u64,
-    round: Mutex<Option<(Arc<R>, u64)>>,
-    turn: AtomicU64,
-    arrived: AtomicU64,
-    left: AtomicU64,
+    threads: usize,
+    /// The rounds of this turn, and the number of the first.
+    rounds: Mutex<Option<(Rounds<R>, u64)>>,
+    turn: AtomicUsize,
+    met: AtomicUsize,
+    left: AtomicUsize,
     over: AtomicBool,
 }
 
 impl<R> Stage<R> {
-    fn new(threads: u64) -> Self {
+    fn new(threads: usize) -> Self {
         Stage {
             threads,
-            round: Mutex::new(None),
-            turn: AtomicU64::new(0),
-            arrived: AtomicU64::new(0),
-            left: AtomicU64::new(0),
+            rounds: Mutex::new(None),
+            turn: AtomicUsize::new(0),
+            met: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         }
     }
 
-    fn round(&self) -> std::sync::MutexGuard<'_, Option<(Arc<R>, u64)>> {
-        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rounds(&self) -> MutexGuard<'_, Option<(Rounds<R>, u64)>> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the round of this turn; `None` once all are over.
-    fn next(&self, turn: u64) -> Option<(Arc<R>, u64)> {
+    /// Waits for the rounds of this turn; `None` once all are over.
+    fn next(&self, turn: usize) -> Option<(Rounds<R>, u64)> {
         let over = || self.over.load(Ordering::Acquire);
         spin_until(|| self.turn.load(Ordering::Acquire) >= turn || over());
-        if over() { None } else { self.round().clone() }
+        if over() { None } else { self.rounds().clone() }
     }
 
-    /// Waits until all threads have come to this turn.
-    fn meet(&self, turn: u64) {
-        self.arrived.fetch_add(1, Ordering::AcqRel);
-        spin_until(|| self.arrived.load(Ordering::Acquire) >= turn * self.threads);
+    /// Waits until all threads have come here as often as this.
+    fn meet(&self, times: usize) {
+        self.met.fetch_add(1, Ordering::AcqRel);
+        spin_until(|| self.met.load(Ordering::Acquire) >= times * self.threads);
     }
 }
 

@@ -21,7 +21,7 @@ struct Round {
 
 pub(crate) fn play(block: &Block<'_>) {
     block.play(
-        2,
+        (2, 1),
         |rng| prepare(rng, block.alone),
         act,
         |round, _| {

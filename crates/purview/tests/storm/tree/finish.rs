@@ -4,23 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use purview::{By, Error, observe};
+use purview::{By, Error};
 
 use super::board::{Board, Kind, Log, Slot};
 use crate::report::{Tally, Way, broken, eventually};
 use crate::rng::Rng;
 use crate::seen::{Facts, Kept};
+use crate::team::unshared;
 
 pub(crate) fn finish(tally: &Tally, board: Arc<Board>, rng: &mut Rng) {
-    // A callback on the thread that is kept for them may hold it for a moment longer.
-    let mut board = board;
-    let board = loop {
-        match Arc::try_unwrap(board) {
-            Ok(board) => break board,
-            Err(held) => board = held,
-        }
-        std::thread::yield_now();
-    };
+    let board = unshared(board);
     nothing_is_left(&board);
     all_have_ended(&board);
     let mut log = join(&board);
@@ -40,9 +33,6 @@ pub(crate) fn finish(tally: &Tally, board: Arc<Board>, rng: &mut Rng) {
     dropped_once("values", || values.counts());
     drop(kept);
     dropped_once("causes", || causes.counts());
-    if !eventually(|| observe::timers() == 0) {
-        broken("no timer is left behind (C12)", format_args!("{} are", observe::timers()));
-    }
 }
 
 /// The top has ended by a call, and all calls have returned: the root has no trace of it.

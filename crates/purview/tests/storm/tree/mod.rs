@@ -18,7 +18,7 @@ pub(crate) fn play(block: &Block<'_>) {
         _ => rng.between(5, 8),
     };
     block.play(
-        threads,
+        (threads, 4),
         |rng| plan::prepare(rng, threads),
         |round, thread, rng| act::act(round, thread, rng),
         |round, rng| finish::finish(block.tally, round, rng),
