@@ -117,6 +117,7 @@ fn ci() -> Outcome {
     section("stress", || stress(4))?;
     section("soak", || soak::run(&root(), &["--seconds", "30"]))?;
     section("storm", || storm::run(&root(), &["--seconds", "60"]))?;
+    section("storm of groups", || storm::groups(&root(), "60"))?;
     section("sanitizers", || sanitize::sanitize(&root(), &["short"]))?;
     section("fuzz", || fuzz::fuzz(&root(), &["--seconds", "10"]))?;
     // Last, so that the closing lines are the tests'.

@@ -86,8 +86,8 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
         storm.env(format!("PURVIEW_STORM_{name}"), value);
     }
     storm.env("PURVIEW_STORM_NOTE", &note);
-    storm.env("TSAN_OPTIONS", "halt_on_error=1");
-    storm.env("ASAN_OPTIONS", "detect_stack_use_after_return=1");
+    storm.env("TSAN_OPTIONS", "halt_on_error=1:exitcode=66");
+    storm.env("ASAN_OPTIONS", "detect_stack_use_after_return=1:exitcode=66");
     let status = storm.status().map_err(|err| format!("{}: {err}", program.display()))?;
     let noted = fs::read_to_string(&note).unwrap_or_default();
     let _ = fs::remove_file(&note);
@@ -103,6 +103,16 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Outcome {
         "storm: {status}\n  seed:     {seed}\n  shape:    {shape}\n  \
          promised: no undefined behavior\n  repeat:   cargo xtask storm --seed {seed} --only {shape}"
     ))
+}
+
+/// Runs the storm of task groups for some seconds, if there is one.
+pub(crate) fn groups(root: &Path, seconds: &str) -> Outcome {
+    if !root.join("crates/purview/tests/group_storm").exists() {
+        println!("skipped: there is no crates/purview/tests/group_storm");
+        return Ok(());
+    }
+    let args = ["test", "--release", "--quiet", "-p", "purview", "--test", "group_storm"];
+    crate::run("cargo", &args, &[("PURVIEW_STORM_SECONDS", seconds)])
 }
 
 /// Builds the storm for speed, and returns where it is.

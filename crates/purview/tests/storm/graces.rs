@@ -91,7 +91,7 @@ pub(crate) fn wait(block: &Block<'_>) {
     });
 }
 
-/// For who was woken just now, by an end at `at`.
+/// Checks a thread that was woken just now, for a context that was done at `at`.
 pub(crate) fn check_lateness(at: Instant) {
     let late = at.elapsed();
     if late > PROMPT && !has_stalled_since(at) {
@@ -241,7 +241,7 @@ struct Ended {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Call,
-    /// Its own deadline, which nobody waits for: a poll finds that it has passed, and the next cancel marks what is below.
+    /// Its own deadline, without waiters: a poll finds that it has passed, and the next cancel marks what is below.
     Unarmed,
     /// Its own deadline, which the timer's thread sees to.
     Armed,

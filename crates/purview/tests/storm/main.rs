@@ -8,7 +8,7 @@
 //! Each *shape* is a kind of round, chosen so that one family of races has a wide window. `tree` is the general one: it
 //! keeps a model of the tree beside the contexts, and checks all of it.
 //!
-//! `cargo test` plays for two seconds. `cargo xtask storm` plays a release build for as long as it is told. Environment:
+//! `cargo test` plays for two seconds. `cargo xtask storm` plays a release build for as long as wanted. Environment:
 //! `PURVIEW_STORM_SEED`, `_SECONDS`, `_ROUNDS`, `_CANCELS`, `_ONLY` (a shape), `_STRICT` (a run whose threads did not meet
 //! often enough fails), `_KEEP_GOING` (counts what is broken, and fails at the end) and `_NOTE` (a file that says which shape
 //! is being played, should the process crash).

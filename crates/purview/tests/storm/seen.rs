@@ -1,4 +1,4 @@
-//! What has to stay as it was seen: errors, for ever, and that each value and cause is dropped once.
+//! Records of what must not change: what each error said when it was read, and that each value and cause is dropped once.
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 use crate::team::{Block, spin_until};
 
 /// More children than a round has time for; a bound should the cancel be late.
-const MOST: usize = 1_000;
+const MOST: usize = 200;
 
 struct Round {
     root: (Context, CancelGuard),
@@ -53,8 +53,8 @@ fn prepare(rng: &mut Rng, threads: usize) -> Round {
         parent,
         _parent_guard: guard,
         _first: first,
-        children: rng.below(20),
-        gap: if rng.percent(60) { 12 } else { rng.magnitude(1, 200) },
+        children: rng.below(12),
+        gap: if rng.percent(70) { 6 } else { rng.magnitude(1, 100) },
         ready: AtomicUsize::new(0),
         canceled: AtomicBool::new(false),
         threads,

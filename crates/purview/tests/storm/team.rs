@@ -37,8 +37,8 @@ impl Block<'_> {
     }
 
     /// Plays rounds until the block is over, `batch` of them in a row. This thread prepares them all, acts in each as number 0,
-    /// and finishes them all. So the threads wait for each other but for a moment from one round to the next: on a busy
-    /// machine, who waits for longer loses its processor.
+    /// and finishes them all. So from one round to the next the threads wait for each other only briefly: on a busy machine,
+    /// a thread that waits longer loses its processor.
     pub(crate) fn play<R: Send + Sync>(
         &self,
         (threads, batch): (usize, usize),
@@ -102,7 +102,7 @@ impl Block<'_> {
     }
 }
 
-/// What an `Arc` holds, once nobody else does. A callback on the thread that is kept for them may, for a moment longer.
+/// Unwraps an `Arc` once it is the last one. The thread for callbacks may hold another for a moment.
 pub(crate) fn unshared<T>(mut shared: Arc<T>) -> T {
     loop {
         match Arc::try_unwrap(shared) {

@@ -115,7 +115,7 @@ impl Cancel {
             Way::Handle | Way::HandleWith => None,
             _ => slot.guard.lock().unwrap().take(),
         };
-        // A guard is there once; who comes later has the handle.
+        // There is one guard; later calls use the handle.
         let way =
             if guard.is_some() || self.way == Way::HandleWith { self.way } else { Way::Handle };
         let over: Vec<usize> = self
@@ -168,7 +168,7 @@ impl Cancel {
     }
 }
 
-/// By what a cancel is told from others, where it won.
+/// What distinguishes the error of this cancel from those of others.
 enum Mine {
     Cause(u64),
     /// The guard's drop: there is one guard.
@@ -267,7 +267,7 @@ fn check(
         }
         if let Some(late) = slot.callbacks.iter().find(|it| it.runs.load(Ordering::SeqCst) == 0) {
             broken(
-                "when a cancel returns to who won, the callbacks of what it ended have run (C7)",
+                "when a cancel returns to the caller that won, the callbacks of what it ended have run (C7)",
                 format_args!(
                     "{way:?} of {target}: a callback of {} ({:?}) has not; a moment later it ran {} times",
                     it.number,
@@ -356,7 +356,7 @@ fn wait(board: &Board, target: usize, how: usize, log: &mut Log) {
         },
         3 => match context.sleep_blocking(HOUR) {
             Err(error) => error,
-            Ok(()) => return broken("a sleep lasts as long as it is told", "an hour is over"),
+            Ok(()) => return broken("a sleep lasts as long as was asked for", "an hour is over"),
         },
         _ => match wait_with_a_limit(board, context) {
             Some(error) => error,
@@ -412,7 +412,7 @@ fn block_on<F: Future>(work: F) -> F::Output {
     }
 }
 
-/// A small tree of the thread's own below a context of all threads: canceled, or let go from above or from below.
+/// A small tree of the thread's own below a context of all threads: canceled, or dropped from above or from below.
 fn churn(board: &Board, parent: usize, rng: &mut Rng) {
     let Some(parent) = board.get(parent) else { return };
     let (upper, upper_guard) = parent.context.with_cancel();

@@ -1,4 +1,4 @@
-//! The model: for each context where it came from and what it is, so that it can be told what a cancel has to have ended.
+//! The model: each context's parents, kind and place in time, from which follows what a cancel must have ended.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether the end of its parents passes it by: for a while, or for ever.
+    /// Whether the end of its parents passes it by: for a while, or permanently.
     pub(crate) fn is_shield(self) -> bool {
         matches!(self, Kind::Grace(_) | Kind::WithoutCancel)
     }

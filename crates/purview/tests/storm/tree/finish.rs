@@ -1,4 +1,4 @@
-//! What holds when a round is over: all of it has ended, everybody was told, all agree, and nothing is left.
+//! What holds when a round is over: all contexts are done, all callbacks have run, all observers agree, and nothing is left.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -198,7 +198,7 @@ fn steps(
         }
     }
     if thread == 0 {
-        // The end of all: who waits is waiting for this.
+        // Waiting threads are woken by this at the latest.
         steps.push(Step::Cancel(Cancel::plan(board, 0, way(rng), rng)));
     }
     steps
