@@ -259,3 +259,18 @@ fn c13_an_error_and_the_last_handle_of_where_it_began_may_go_at_once() {
         one.join().unwrap();
     });
 }
+
+#[test]
+fn c15_a_merge_made_while_a_parent_ends_has_the_deadlines_of_all() {
+    loom::model(|| {
+        let clock = crate::time::ManualClock::new();
+        let (a, a_guard) = clock.root().with_cancel();
+        let (b, _b_guard) = clock.root().with_timeout(super::SECOND);
+        let at = b.deadline();
+        let canceler = thread::spawn(move || a_guard.cancel());
+        let (merged, _guard) = Context::any_of([&a, &b]);
+        assert_eq!(merged.deadline(), at);
+        canceler.join().unwrap();
+        assert_eq!(merged.deadline(), at);
+    });
+}
