@@ -53,9 +53,7 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
     let node = child.scope();
     let born_done = match ended {
         Some(ending) => {
-            for (above, _) in node.links_up() {
-                above.owner().map(|owner| node.adopt_owner(owner));
-            }
+            node.adopt_owners();
             node.be_born_done(ending)
         }
         None => node.link_under_all(),
@@ -105,6 +103,13 @@ impl Node {
         }
     }
 
+    /// Has the earliest of all parents' deadlines bind here.
+    fn adopt_owners(&self) {
+        for (above, _) in self.links_up() {
+            above.owner().map(|owner| self.adopt_owner(owner));
+        }
+    }
+
     /// True if one of them had ended meanwhile, and no sweep had come here.
     fn link_under_all(&self) -> bool {
         let mut born_done = false;
@@ -124,6 +129,7 @@ impl Node {
             let mut held = above.hold();
             if let Some(done) = above.state().done() {
                 drop(held);
+                self.adopt_owners(); // it is linked to no more of them, and shows the deadlines of all
                 let _guard = self.lock.lock(); // other parents have it already
                 born_done = self.be_born_done(done.ending());
                 break;
