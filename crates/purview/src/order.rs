@@ -235,6 +235,35 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_leaps_by_centuries_leaves_numbers_unique_and_in_order() {
+        static LAST: Lanes = lanes();
+        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST };
+        let times = [0, 1_000, i64::MAX / 128, i64::MAX / 64, i64::MAX - 1, i64::MAX - 1, 2_000, 0];
+        let times = times.map(Tick::from_nanos);
+        let taken: Vec<u64> = thread::scope(|scope| {
+            let scale = &scale;
+            let read = move || times.map(|now| scale.read(0, Some(now)));
+            let threads: Vec<_> = (0..2 * LANES).map(|_| scope.spawn(read)).collect();
+            threads.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
+        });
+        let unique: HashSet<_> = taken.iter().collect();
+        assert_eq!(unique.len(), taken.len());
+        for one in taken.chunks(times.len()) {
+            assert!(one.windows(2).all(|pair| pair[0] < pair[1]), "{one:?}");
+        }
+        // Whoever comes later, on whatever lane, has the higher number, though the clock has gone back.
+        let highest = taken.into_iter().max().expect("some");
+        let mut before = scale.read(highest, Some(Tick::from_nanos(0)));
+        assert!(before > highest);
+        for _ in 0..2 * LANES {
+            let read = || scale.read(0, Some(Tick::from_nanos(0)));
+            let next = thread::scope(|scope| scope.spawn(read).join().expect("no panic"));
+            assert!(next > before, "{next} after {before}");
+            before = next;
+        }
+    }
+
+    #[test]
     fn a_clock_that_stands_still_and_threads_that_share_a_lane_still_give_numbers_of_their_own() {
         static LAST: Lanes = lanes();
         let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST };
