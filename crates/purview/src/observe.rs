@@ -76,7 +76,7 @@ impl fmt::Debug for ContextId {
 /// assert_eq!(ctx.statistics().callbacks(), 1);
 /// assert_eq!(ctx.statistics().waiters(), 0);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
     pub(crate) counts: [usize; 3],
 }
@@ -99,6 +99,16 @@ impl Statistics {
     #[must_use]
     pub fn callbacks(&self) -> usize {
         self.counts[2]
+    }
+}
+
+impl fmt::Debug for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statistics")
+            .field("children", &self.children())
+            .field("waiters", &self.waiters())
+            .field("callbacks", &self.callbacks())
+            .finish()
     }
 }
 
