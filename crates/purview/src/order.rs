@@ -98,6 +98,10 @@ fn is_clock_fine() -> bool {
 /// Several numbers a nanosecond, so that threads that read the same time get different ones.
 const LANES: usize = 64;
 
+/// The first number that is not read off the clock any more: a process comes to it when it has been up for four and a half years,
+/// or when the clock leaps so far. From there on numbers are counted, one by one, since the clock could soon tell no more.
+const HALF: u64 = 1 << 63;
+
 /// How numbers are read off the clock.
 struct Scale {
     /// What had been given out before.
@@ -105,6 +109,9 @@ struct Scale {
     since: Tick,
     /// Not in here: it would be moved over the stack of whoever comes first, which took 60 KiB where that was not optimized.
     last: &'static Lanes,
+    /// How many from [`HALF`] on have been given out. Once there is one, all are such: it is higher than any from the clock,
+    /// and whoever hears of it finds that there is one, also if the clock has gone back.
+    late: &'static AtomicU64,
 }
 
 /// The last number of a lane; of two cache lines, since processors fetch lines in pairs.
@@ -121,29 +128,42 @@ impl Scale {
     /// From here on all stocks are spoiled.
     fn begin() -> Scale {
         static LAST: Lanes = lanes();
+        static LATE: AtomicU64 = AtomicU64::new(0);
         let base = NEXT.fetch_or(CLOCKED, Ordering::Relaxed).next_multiple_of(LANES as u64);
-        Scale { base, since: Clock::SYSTEM.now(), last: &LAST }
+        Scale { base, since: Clock::SYSTEM.now(), last: &LAST, late: &LATE }
     }
 
     fn read(&self, after: u64, now: Option<Tick>) -> u64 {
         const STEP: u64 = LANES as u64;
+        if self.late.load(Ordering::Relaxed) != 0 {
+            return self.count();
+        }
         let lane = thread_number() % LANES;
         let now = now.unwrap_or_else(|| Clock::SYSTEM.now());
         let passed = now.nanos().saturating_sub(self.since.nanos());
-        // For nine years. A lane's numbers are a step apart, so no two lanes have one in common.
+        // A lane's numbers are a step apart, so no two lanes have one in common.
         let by_clock = u64::try_from(passed).unwrap_or(0).saturating_mul(STEP);
-        let at_least = self.base.saturating_add(by_clock).max((after + 1).next_multiple_of(STEP));
-        let at_least = at_least.saturating_add(lane as u64);
+        let above = after.saturating_add(1).checked_next_multiple_of(STEP).unwrap_or(HALF);
+        let at_least = self.base.saturating_add(by_clock).max(above).saturating_add(lane as u64);
         // A lane is one thread's alone, as long as there are no more threads than lanes.
         let last = &self.last[lane].0;
         let mut before = last.load(Ordering::Relaxed);
         loop {
             let number = at_least.max(before.saturating_add(STEP));
+            if number >= HALF {
+                return self.count();
+            }
             match last.compare_exchange_weak(before, number, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return number,
                 Err(other) => before = other,
             }
         }
+    }
+
+    /// The next from [`HALF`] on. At one in a nanosecond they last for another 292 years.
+    #[cold]
+    fn count(&self) -> u64 {
+        HALF + self.late.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -237,7 +257,8 @@ mod tests {
     #[test]
     fn a_clock_that_leaps_by_centuries_leaves_numbers_unique_and_in_order() {
         static LAST: Lanes = lanes();
-        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST };
+        static LATE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST, late: &LATE };
         let times = [0, 1_000, i64::MAX / 128, i64::MAX / 64, i64::MAX - 1, i64::MAX - 1, 2_000, 0];
         let times = times.map(Tick::from_nanos);
         let taken: Vec<u64> = thread::scope(|scope| {
@@ -261,12 +282,19 @@ mod tests {
             assert!(next > before, "{next} after {before}");
             before = next;
         }
+        // And of those that are taken beside one from the clock that is nearly half of all there are.
+        static OTHERS: Lanes = lanes();
+        static NONE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(0), last: &OTHERS, late: &NONE };
+        let last = scale.read(HALF - 1, Some(Tick::from_nanos(0)));
+        assert!(last >= HALF && scale.read(last, Some(Tick::from_nanos(0))) > last);
     }
 
     #[test]
     fn a_clock_that_stands_still_and_threads_that_share_a_lane_still_give_numbers_of_their_own() {
         static LAST: Lanes = lanes();
-        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST };
+        static LATE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST, late: &LATE };
         let times = [0, 1_000, 1_000, 1_001, 5_000, 5_000].map(Tick::from_nanos);
         let taken: Vec<u64> = thread::scope(|scope| {
             let scale = &scale;
