@@ -9,13 +9,13 @@
 //! which is asked before, stocks it stays.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 #[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Tick};
+use crate::leaked::Leaked;
 
 /// The lowest number; what is lower is for constants.
 const FIRST: u64 = 3;
@@ -59,7 +59,7 @@ pub(crate) fn next(after: u64, now: Option<Tick>) -> u64 {
 
 #[inline(never)]
 fn fetch(after: u64, now: Option<Tick>) -> u64 {
-    static SCALE: OnceLock<Scale> = OnceLock::new();
+    static SCALE: Leaked<Scale> = Leaked::new();
     if SCALE.get().is_none() && !is_patience_over() {
         let next = NEXT.fetch_add(FETCHED, Ordering::Relaxed);
         if next < CLOCKED {
@@ -68,7 +68,7 @@ fn fetch(after: u64, now: Option<Tick>) -> u64 {
             return next;
         }
     }
-    SCALE.get_or_init(Scale::begin).read(after, now)
+    SCALE.get_or_make(Scale::begin).read(after, now)
 }
 
 /// Whether this thread's stock has been spoiled often enough, and the clock will do.
@@ -125,11 +125,13 @@ const fn lanes() -> Lanes {
 }
 
 impl Scale {
-    /// From here on all stocks are spoiled.
+    /// From here on all stocks are spoiled. Several threads may begin one; whichever scale is used, it begins above what was given
+    /// out from stocks, and before any number of it was read.
     fn begin() -> Scale {
         static LAST: Lanes = lanes();
         static LATE: AtomicU64 = AtomicU64::new(0);
-        let base = NEXT.fetch_or(CLOCKED, Ordering::Relaxed).next_multiple_of(LANES as u64);
+        let given_out = NEXT.fetch_or(CLOCKED, Ordering::Relaxed) & !CLOCKED;
+        let base = given_out.next_multiple_of(LANES as u64);
         Scale { base, since: Clock::SYSTEM.now(), last: &LAST, late: &LATE }
     }
 
