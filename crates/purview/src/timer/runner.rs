@@ -133,7 +133,12 @@ fn serve() {
 fn run(job: Job) {
     let mut panics = Panics::new();
     match job {
-        Job::Callback(callback, error) => panics.catch(|| callback.call(&error)),
+        Job::Callback(callback, error) => {
+            panics.catch(|| callback.call(&error));
+            // The user's too: what the callback has captured, if it was not called, and the cause, if nobody else keeps it.
+            panics.catch(|| drop(callback));
+            panics.catch(|| drop(error));
+        }
         Job::Reclaim(dead) => dead.reclaim(&mut panics),
     }
     panics.forget();
