@@ -184,7 +184,7 @@ fn fire(due: Due, batch: &mut Batch) {
 }
 
 /// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, so that the child has
-/// them free and the wheels whole; and the child notes that it has no threads.
+/// them free and the wheels whole; and the child notes that it has no threads, and leaves to the parent what was on its way to them.
 ///
 /// Locks of contexts are not among them: there may be millions. If another thread was changing a context at that moment, its
 /// deadline is in the child's wheels, and the child's thread would wait there when it comes (FAULTS.md, "After a fork").
@@ -260,7 +260,7 @@ mod fork {
         if let Some(mut held) = held {
             DRIVER.has_thread.store(false, Ordering::Relaxed);
             DRIVER.bell.forget();
-            held.runner.forget_threads();
+            held.runner.forget();
             park::forget();
         }
     }

@@ -34,11 +34,13 @@ pub(super) struct State {
 }
 
 impl State {
-    /// In a forked child.
+    /// In a forked child: its threads are gone, and what waits for them is the parent's to run. Dropping it here would run
+    /// the user's code in both, too.
     #[cfg(unix)]
-    pub(super) fn forget_threads(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.threads = 0;
         self.idle = 0;
+        std::mem::forget(std::mem::take(&mut self.jobs));
     }
 }
 
