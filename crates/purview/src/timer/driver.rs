@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::Due;
 use super::bell::Bell;
 use super::runner::Batch;
+use super::signals::without_signals;
 use super::wheel::Wheel;
 use crate::clock::Tick;
 use crate::tree::{self, Panics, Wake};
@@ -84,7 +85,8 @@ fn start_thread() {
     if DRIVER.has_thread.swap(true, Ordering::Relaxed) {
         return;
     }
-    if thread::Builder::new().name("purview-timer".into()).spawn(serve).is_err() {
+    let thread = thread::Builder::new().name("purview-timer".into());
+    if without_signals(|| thread.spawn(serve)).is_err() {
         DRIVER.has_thread.store(false, Ordering::Relaxed);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::signals::without_signals;
 use crate::error::Error;
 use crate::on_done::Counted;
 use crate::tree::{Dead, Panics, Ref};
@@ -106,7 +107,8 @@ impl Batch {
 
 /// Where no thread can be started, the timer tries again: jobs that wait keep it looking.
 fn start_thread() {
-    if thread::Builder::new().name("purview-callbacks".into()).spawn(serve).is_err() {
+    let thread = thread::Builder::new().name("purview-callbacks".into());
+    if without_signals(|| thread.spawn(serve)).is_err() {
         state().threads -= 1;
     }
 }
