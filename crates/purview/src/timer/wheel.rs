@@ -193,7 +193,9 @@ fn start_of(slot: u64) -> Tick {
 
 #[cfg(all(test, not(purview_loom)))]
 pub(crate) mod tests {
-    use super::trial;
+    use super::{Wheel, trial};
+    use crate::clock::Tick;
+    use crate::timer::{AlarmEntry, Target};
 
     /// A small xorshift: the same sequence in every run.
     pub(crate) fn random(state: &mut u64) -> u64 {
@@ -201,6 +203,29 @@ pub(crate) mod tests {
         *state ^= *state >> 7;
         *state ^= *state << 17;
         *state
+    }
+
+    #[test]
+    fn a_full_slot_is_moved_a_part_at_a_time() {
+        const ENTRIES: u64 = 5_000;
+        for distance in [1 << 20, 1 << 34] {
+            let mut wheel = Wheel::new();
+            let at = Tick::from_nanos(distance);
+            let entries: Vec<_> =
+                (0..ENTRIES).map(|number| Box::new(AlarmEntry::new(at, number))).collect();
+            // SAFETY: boxed, and taken out below.
+            entries.iter().for_each(|entry| unsafe { wheel.insert(Target::alarm(entry)) });
+            let mut parts = 0;
+            while wheel.near.len() < entries.len() {
+                let before = wheel.near.len();
+                let _ = wheel.advance(at);
+                assert!(wheel.near.len() - before <= 1_024, "in one hold of the lock");
+                assert_eq!(wheel.len(), entries.len());
+                parts += 1;
+            }
+            assert!(parts >= entries.len() / 1_024);
+            entries.iter().for_each(|entry| wheel.remove(Target::alarm(entry)));
+        }
     }
 
     #[test]
