@@ -129,6 +129,13 @@ impl<'a> Held<'a> {
         true
     }
 
+    /// As if it kept the node for so many.
+    #[cfg(test)]
+    pub(super) fn set_kept(&self, kept: u32) {
+        let shard = self.of.expect("a shard");
+        shard.kept.store(kept, Ordering::Relaxed);
+    }
+
     /// For one fewer. True if that was the last of an orphaned shard, whose count is the caller's now.
     fn give_up(&self) -> bool {
         let Some(shard) = self.of else { return false };

@@ -146,10 +146,9 @@ mod tests {
     use crate::Context;
     use crate::sync::Ordering;
 
-    #[test]
-    fn f32_more_handles_than_can_be_counted_end_the_process_before_the_count_comes_round() {
+    /// In a child, which this test is run again in: `at_most`, says so, and goes one further. That ends it.
+    fn ends_the_process(at_most: impl FnOnce(), one_more: impl FnOnce()) {
         const IS_CHILD: &str = "PURVIEW_FAULT";
-        let (ctx, guard) = Context::background().with_cancel();
         if std::env::var_os(IS_CHILD).is_none() {
             let name = std::thread::current().name().map(str::to_string);
             let mut child = std::process::Command::new(std::env::current_exe().expect("known"));
@@ -160,13 +159,36 @@ mod tests {
             assert!(!said.contains("one too many"), "{said}");
             return;
         }
-        // As if so many had been forgotten.
-        let strong = &ctx.as_ref().head().strong;
-        strong.store(MOST - 1, Ordering::Relaxed);
-        let (child, _guard) = guard.context().with_cancel();
-        std::mem::forget((ctx.clone(), child));
+        at_most();
         println!("the last");
-        std::mem::forget(ctx.clone());
+        one_more();
         println!("one too many");
+    }
+
+    #[test]
+    fn f32_more_handles_than_can_be_counted_end_the_process_before_the_count_comes_round() {
+        let (ctx, guard) = Context::background().with_cancel();
+        let strong = &ctx.as_ref().head().strong;
+        let at_most = || {
+            // As if so many had been forgotten.
+            strong.store(MOST - 1, Ordering::Relaxed);
+            let (child, _guard) = guard.context().with_cancel();
+            std::mem::forget((ctx.clone(), child));
+        };
+        ends_the_process(at_most, || std::mem::forget(ctx.clone()));
+    }
+
+    #[test]
+    fn f32_more_children_than_a_shard_can_count_end_the_process() {
+        let (ctx, _guard) = Context::background().with_cancel();
+        ctx.scope().split();
+        // All on this thread, and so in one shard.
+        let forget = || std::mem::forget(ctx.with_cancel());
+        let at_most = || {
+            forget();
+            ctx.scope().hold().set_kept(MOST);
+            forget();
+        };
+        ends_the_process(at_most, forget);
     }
 }
