@@ -15,6 +15,7 @@
 use crate::list::{Head, Item, Link, Tag};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, MODELED, Ordering};
 
+use super::handle::MOST;
 use super::node::UNLISTED;
 use super::parts::{Role, Stand};
 use super::{Node, count_up};
@@ -125,7 +126,11 @@ impl<'a> Held<'a> {
     #[inline]
     pub(super) fn keep(&self) -> bool {
         let Some(shard) = self.of else { return false };
-        shard.kept.store(shard.kept.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let kept = shard.kept.load(Ordering::Relaxed);
+        if kept > MOST {
+            std::process::abort(); // as in `count_up`
+        }
+        shard.kept.store(kept + 1, Ordering::Relaxed);
         true
     }
 

@@ -130,7 +130,7 @@ impl Drop for Kept {
 }
 
 /// More cannot be counted safely: 16 GiB of handles, if they are not forgotten.
-const MOST: u32 = u32::MAX / 2;
+pub(super) const MOST: u32 = u32::MAX / 2;
 
 /// Adds one, as `Arc` does: without ordering, since the caller has a count already, and never past what can be counted.
 #[inline]
