@@ -1,4 +1,4 @@
-//! A static that is made by whoever needs it first, and that nobody waits for.
+//! A static that is made when it is first needed, and for which no thread waits.
 //!
 //! The thread that makes it may be in the process that this one was forked from, in the middle of it: the child has no such thread,
 //! and would wait for it forever. So each thread that finds none makes one. The first that is put in place is everybody's, and the
@@ -45,9 +45,9 @@ impl<T: Send + Sync> Leaked<T> {
             // SAFETY: made above, and never freed from here on.
             Ok(_) => Ok(unsafe { &*mine }),
             Err(theirs) => {
-                // SAFETY: made above, and nobody has seen it.
+                // SAFETY: made above, and no other thread has seen it.
                 let mine = *unsafe { Box::from_raw(mine) };
-                // SAFETY: leaked by whoever was faster.
+                // SAFETY: leaked by the thread that was faster.
                 Err((unsafe { &*theirs }, mine))
             }
         }
@@ -61,7 +61,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn nobody_waits_for_a_thread_that_never_gets_done_making_it() {
+    fn no_thread_waits_for_one_that_never_gets_done_making_it() {
         static PLACE: Leaked<u32> = Leaked::new();
         let (begun, has_begun) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel();

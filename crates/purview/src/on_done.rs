@@ -323,7 +323,7 @@ impl Drop for Counted {
         }
         let callback = self.get();
         if matches!(callback.phase.load(Ordering::Relaxed), WAITING | DETACHED) {
-            // Nobody called it, and nobody can any more: the last count goes with its code.
+            // It was not called, and cannot be any more: the last count goes with its code.
             callback.phase.store(OVER, Ordering::Relaxed);
             callback.owners.store(1, Ordering::Relaxed);
             return Uncalled(Counted(self.0)).discard();

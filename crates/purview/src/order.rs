@@ -110,7 +110,7 @@ struct Scale {
     /// Not in here: it would be moved over the stack of whoever comes first, which took 60 KiB where that was not optimized.
     last: &'static Lanes,
     /// How many from [`HALF`] on have been given out. Once there is one, all are such: it is higher than any from the clock,
-    /// and whoever hears of it finds that there is one, also if the clock has gone back.
+    /// and a thread that hears of it finds that there is one, also if the clock has gone back.
     late: &'static AtomicU64,
 }
 
@@ -274,7 +274,7 @@ mod tests {
         for one in taken.chunks(times.len()) {
             assert!(one.windows(2).all(|pair| pair[0] < pair[1]), "{one:?}");
         }
-        // Whoever comes later, on whatever lane, has the higher number, though the clock has gone back.
+        // A later thread, on whatever lane, has the higher number, though the clock has gone back.
         let highest = taken.into_iter().max().expect("some");
         let mut before = scale.read(highest, Some(Tick::from_nanos(0)));
         assert!(before > highest);

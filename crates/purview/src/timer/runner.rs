@@ -139,7 +139,7 @@ fn run(job: Job) {
     match job {
         Job::Callback(callback, error) => {
             panics.catch(|| callback.call(&error));
-            // The user's too: what the callback has captured, if it was not called, and the cause, if nobody else keeps it.
+            // The user's too: what the callback has captured, if it was not called, and the cause, if nothing else keeps it.
             panics.catch(|| drop(callback));
             panics.catch(|| drop(error));
         }

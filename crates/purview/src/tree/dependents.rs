@@ -134,7 +134,7 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// As if it kept the node for so many.
+    /// As if the shard kept the node for `kept` children.
     #[cfg(test)]
     pub(super) fn set_kept(&self, kept: u32) {
         let shard = self.of.expect("a shard");

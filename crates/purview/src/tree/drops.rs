@@ -1,7 +1,7 @@
 //! Drops inside drops, without recursion (C13): a value may hold a context whose values hold contexts, and an error's cause
 //! may be an error, however long that goes on.
 //!
-//! What runs the user's drops (reclaiming a context, dropping a cause or a callback's captures) comes by here. A drop that is inside
+//! What runs the user's drops (reclaiming a context, dropping a cause or a callback's captures) goes through here. A drop that is inside
 //! fewer than [`NESTED`] others runs at once. What is dropped inside the innermost of these is put on a list, and is dropped when
 //! the drop that it is inside of has returned. So a chain of any length takes the stack of a few links.
 //!
