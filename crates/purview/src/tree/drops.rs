@@ -45,7 +45,7 @@ thread_local! {
 impl Job {
     /// Drops it, now or soon (N1). The first panic is kept in `panics`, or in those of the drop that this one is inside of.
     pub(crate) fn run(self, panics: &mut Panics) {
-        // A thread that is being torn down may have no thread-locals any more; nor may loom's threads have any.
+        // A thread that is being torn down may have no thread-locals any more; and loom's threads have one set for all.
         let depth = match DEPTH.try_with(Cell::get) {
             Ok(depth) if cfg!(not(all(test, purview_loom))) => depth,
             _ => return self.run_now(panics),
