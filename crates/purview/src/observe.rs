@@ -115,9 +115,8 @@ impl fmt::Debug for Statistics {
 /// How many deadlines and sleeps the system's timer has now, in the whole process: of contexts that somebody has
 /// waited for and that have not ended, and of sleepers.
 ///
-/// So a service at rest always has the same number, and one that grows says that something is held that nobody ends. It is
-/// counted when it is asked for, entry by entry, and whoever sets a deadline meanwhile may have to wait: for a page that shows
-/// how a service is, not for every request.
+/// So a service at rest always has the same number, and one that grows says that something is held that nobody ends. Reading it
+/// takes a few locks, however many deadlines there are.
 ///
 /// ```
 /// use purview::{Context, observe};

@@ -311,3 +311,28 @@ mod fork {
         }
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::Spoke;
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    #[test]
+    fn a_thread_that_waits_for_a_wheel_is_let_in() {
+        static SPOKE: Spoke = Spoke::new();
+        let held = SPOKE.lock();
+        SPOKE.let_one_in(); // there is none
+        let waits = thread::spawn(|| drop(SPOKE.lock()));
+        while SPOKE.awaited.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        drop(held);
+        // As the timer's thread, which locks it again and again.
+        while SPOKE.awaited.load(Ordering::Relaxed) != 0 {
+            SPOKE.let_one_in();
+            drop(SPOKE.lock());
+        }
+        waits.join().expect("no panic");
+    }
+}

@@ -44,6 +44,7 @@ pub(crate) struct Wheel {
     cursor: u64,
     slots: [Option<Target>; SLOTS * LEVELS + 1],
     occupied: [u64; LEVELS],
+    len: usize,
     /// The earliest that was put in since this was last taken.
     sooner: Tick,
 }
@@ -58,22 +59,29 @@ impl Wheel {
             cursor: 0,
             slots: [None; SLOTS * LEVELS + 1],
             occupied: [0; LEVELS],
+            len: 0,
             sooner: Tick::NEVER,
         }
     }
 
-    /// How many are in. Walks along all of them, so that nobody has to count as they come and go.
+    /// How many are in.
     pub(crate) fn len(&self) -> usize {
-        let mut len = self.near.len();
+        self.len
+    }
+
+    /// How many are found by walking along all of them.
+    #[cfg(any(all(test, not(purview_loom)), purview_check))]
+    fn found(&self) -> usize {
+        let mut found = self.near.len();
         for first in self.slots {
             let mut next = first;
             while let Some(target) = next {
-                len += 1;
+                found += 1;
                 // SAFETY: in the wheel, so valid under its lock, which `&self` was got by (T1, T2).
                 next = unsafe { target.fields(|fields| fields.next) };
             }
         }
-        len
+        found
     }
 
     /// The earliest that was put in since the last such question.
@@ -89,6 +97,7 @@ impl Wheel {
         // SAFETY: by the contract.
         let (at, _) = unsafe { target.key() };
         self.sooner = self.sooner.min(at);
+        self.len += 1;
         // SAFETY: as above.
         unsafe { self.put(target, at) };
     }
@@ -120,11 +129,21 @@ impl Wheel {
 
     /// Takes an entry out, if it is in.
     pub(crate) fn remove(&mut self, target: Target) {
+        if self.take_out(target) {
+            self.len -= 1;
+        }
+    }
+
+    /// True if it was in.
+    fn take_out(&mut self, target: Target) -> bool {
         // SAFETY: `&mut self` is the lock (T1); so are the others below.
         let (next, place) = unsafe { target.fields(|fields| (fields.next, fields.place)) };
         match place.at() {
-            At::Out => return,
-            At::Heap(_) => return self.near.remove(target),
+            At::Out => return false,
+            At::Heap(_) => {
+                self.near.remove(target);
+                return true;
+            }
             At::Slot(index) => {
                 self.slots[index] = next;
                 if next.is_none() && index != MOVING {
@@ -142,6 +161,7 @@ impl Wheel {
         }
         // SAFETY: as above.
         unsafe { target.fields(|fields| fields.place = Place::OUT) };
+        true
     }
 
     /// Moves to the heap what is due in `now`'s slot and the next; a part of it, if it is much. True if that was all.
@@ -154,7 +174,7 @@ impl Wheel {
                     return false;
                 }
                 left -= 1;
-                self.remove(target);
+                self.take_out(target);
                 // SAFETY: it was in the wheel, whose lock is held (T1, T2).
                 let (at, _) = unsafe { target.key() };
                 // SAFETY: as above; it was put in with the promise to stay.
@@ -208,6 +228,7 @@ impl Wheel {
         if self.is_moving() && slot_of(at) >= self.cursor {
             return None;
         }
+        self.len -= 1;
         Some(self.near.pop())
     }
 }
@@ -251,7 +272,7 @@ pub(crate) mod tests {
                 let before = wheel.near.len();
                 is_all = wheel.advance(at);
                 assert!(wheel.near.len() - before <= PART, "in one hold of the lock");
-                assert_eq!(wheel.len(), entries.len());
+                assert_eq!((wheel.len(), wheel.found()), (entries.len(), entries.len()));
                 assert!(
                     is_all || wheel.next().is_some_and(|next| next < at),
                     "there is more to do"

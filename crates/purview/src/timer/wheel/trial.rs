@@ -56,6 +56,7 @@ impl Trial {
             self.ordered.insert((at, number));
         }
         assert_eq!(self.wheel.len(), self.ordered.len());
+        assert_eq!(self.wheel.found(), self.ordered.len());
         if !self.wheel.is_moving() {
             let is_near = |at: i64| at as u64 >> WIDTH <= self.wheel.cursor;
             let near = self.ordered.iter().take_while(|(at, _)| is_near(*at)).count();
@@ -123,7 +124,8 @@ pub(crate) fn play(uptime: i64, steps: u32, numbers: &mut Numbers<'_>) -> u64 {
     for entry in trial.entries.iter().flatten() {
         trial.wheel.remove(Target::alarm(entry));
     }
-    assert_eq!((trial.wheel.len(), trial.wheel.occupied), (0, [0; LEVELS]));
+    assert_eq!((trial.wheel.len(), trial.wheel.found()), (0, 0));
+    assert_eq!(trial.wheel.occupied, [0; LEVELS]);
     trial.came
 }
 
