@@ -5,14 +5,14 @@
 //! can tell. One shared epoch means that an error can say when it happened after its tree, and its clock, are gone.
 #![expect(
     unsafe_code,
-    reason = "a node names its manual clock by a pointer that its root keeps alive; the epoch is leaked"
+    reason = "a node names its manual clock by a pointer that its root keeps alive"
 )]
 
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, Instant};
 
+use crate::leaked::Leaked;
 use crate::sync::{AtomicI64, Mutex, Ordering, lock};
 use crate::timer::heap::Heap;
 use crate::timer::{Due, Timers, driver};
@@ -87,33 +87,10 @@ fn nanos(duration: Duration) -> i64 {
     }
 }
 
-/// The process's epoch. Who comes first makes it, and nobody waits for him: he may be in a process that this one was forked
-/// from, in the middle of it.
-static EPOCH: AtomicPtr<Instant> = AtomicPtr::new(ptr::null_mut());
-
 #[inline]
 fn epoch() -> Instant {
-    // SAFETY: null, or made below, and never changed or freed. Pairs with the Release there.
-    match unsafe { EPOCH.load(Ordering::Acquire).as_ref() } {
-        Some(epoch) => *epoch,
-        None => begin(),
-    }
-}
-
-#[cold]
-fn begin() -> Instant {
-    let now = Instant::now();
-    let mine = Box::into_raw(Box::new(now));
-    let theirs = ptr::null_mut();
-    match EPOCH.compare_exchange(theirs, mine, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => now,
-        Err(theirs) => {
-            // SAFETY: made above, and nobody has seen it.
-            drop(unsafe { Box::from_raw(mine) });
-            // SAFETY: as in `epoch`.
-            unsafe { *theirs }
-        }
-    }
+    static EPOCH: Leaked<Instant> = Leaked::new();
+    *EPOCH.get_or_make(Instant::now)
 }
 
 #[cfg(not(all(test, purview_loom)))]

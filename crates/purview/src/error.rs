@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use crate::clock::Tick;
 use crate::observe::ContextId;
 use crate::state::Ending;
-use crate::tree::Node;
+use crate::tree::{Job, Node, Panics};
 
 /// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.
 ///
@@ -368,11 +369,22 @@ impl fmt::Debug for Origin {
 /// assert!(cause.downcast_ref::<io::Error>().is_some()); // it is an error, and keeps its type
 /// ```
 #[derive(Clone)]
-pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+pub struct Cause(ManuallyDrop<Arc<dyn std::error::Error + Send + Sync>>);
 
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Cause {
     fn from(cause: E) -> Self {
-        Cause(cause.into().into())
+        Cause(ManuallyDrop::new(cause.into().into()))
+    }
+}
+
+/// Without recursion, where causes hold causes, or contexts, or are errors.
+impl Drop for Cause {
+    fn drop(&mut self) {
+        // SAFETY: taken out once, here.
+        let cause = unsafe { ManuallyDrop::take(&mut self.0) };
+        let mut panics = Panics::new();
+        Job::Cause(cause).run(&mut panics);
+        panics.resume();
     }
 }
 
@@ -380,18 +392,18 @@ impl Deref for Cause {
     type Target = dyn std::error::Error + Send + Sync;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        &**self.0
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&**self, f)
     }
 }
 
 impl fmt::Debug for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&**self, f)
     }
 }

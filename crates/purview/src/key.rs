@@ -38,7 +38,17 @@ pub struct Key<T> {
     /// Never read. Something that could change keeps two equal keys from being merged into one address, and a `const` key
     /// from being promoted to a static.
     _identity: AtomicU8,
-    _value: PhantomData<fn() -> T>,
+    /// Invariant in `T`: if a key could be coerced to one of another type, a value would be put in as the one and read as the other
+    /// (V3 in `value.rs`). In either direction, that does not compile:
+    /// ```compile_fail,E0308
+    /// static GENERAL: purview::Key<for<'a> fn(&'a str)> = purview::Key::new("general");
+    /// let _: &'static purview::Key<fn(&'static str)> = &GENERAL;
+    /// ```
+    /// ```compile_fail,E0308
+    /// static SPECIAL: purview::Key<fn(&'static str)> = purview::Key::new("special");
+    /// let _: &'static purview::Key<for<'a> fn(&'a str)> = &SPECIAL;
+    /// ```
+    _value: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Key<T> {

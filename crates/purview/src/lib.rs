@@ -60,6 +60,7 @@ mod guard;
 mod histories;
 mod key;
 pub mod leak;
+mod leaked;
 mod list;
 #[cfg_attr(all(test, purview_loom), expect(dead_code, reason = "loom's mutex waits"))]
 mod lock;

@@ -12,11 +12,11 @@
 //! Where an end has to be told of, the short way of a leaf's cancel is not taken: that is the word that is looked at.
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use crate::Context;
 use crate::clock::Tick;
 use crate::error::Error;
+use crate::leaked::Leaked;
 use crate::timer::driver;
 use crate::{leak, order};
 
@@ -76,7 +76,7 @@ impl fmt::Debug for ContextId {
 /// assert_eq!(ctx.statistics().callbacks(), 1);
 /// assert_eq!(ctx.statistics().waiters(), 0);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
     pub(crate) counts: [usize; 3],
 }
@@ -102,12 +102,21 @@ impl Statistics {
     }
 }
 
+impl fmt::Debug for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statistics")
+            .field("children", &self.children())
+            .field("waiters", &self.waiters())
+            .field("callbacks", &self.callbacks())
+            .finish()
+    }
+}
+
 /// How many deadlines and sleeps the system's timer has now, in the whole process: of contexts that somebody has
 /// waited for and that have not ended, and of sleepers.
 ///
-/// So a service at rest always has the same number, and one that grows says that something is held that nobody ends. It is
-/// counted when it is asked for, entry by entry, and whoever sets a deadline meanwhile may have to wait: for a page that shows
-/// how a service is, not for every request.
+/// So a service at rest always has the same number, and one that grows says that something is held that nobody ends. Reading it
+/// takes a few locks, however many deadlines there are.
 ///
 /// ```
 /// use purview::{Context, observe};
@@ -163,32 +172,31 @@ pub trait Observer: Send + Sync {
     }
 }
 
-static OBSERVERS: OnceLock<Observers> = OnceLock::new();
+/// Each is made without a lock, which a fork could leave taken in the child.
+static OBSERVERS: Leaked<Observers> = Leaked::new();
+static INSTALLED: Leaked<Box<dyn Observer>> = Leaked::new();
 
 /// The process's observer, if it has one, and the checks for leaks.
-#[derive(Default)]
-struct Observers {
-    installed: OnceLock<Box<dyn Observer>>,
-}
+struct Observers;
 
 impl Observer for Observers {
     fn derived(&self, ctx: &Context, parent: ContextId) {
         leak::derived(ctx, parent);
-        if let Some(observer) = self.installed.get() {
+        if let Some(observer) = INSTALLED.get() {
             observer.derived(ctx, parent);
         }
     }
 
     fn done(&self, ctx: ContextId, error: &Error) {
         leak::ended(ctx, error);
-        if let Some(observer) = self.installed.get() {
+        if let Some(observer) = INSTALLED.get() {
             observer.done(ctx, error);
         }
     }
 
     fn dropped(&self, ctx: ContextId) {
         leak::dropped(ctx);
-        if let Some(observer) = self.installed.get() {
+        if let Some(observer) = INSTALLED.get() {
             observer.dropped(ctx);
         }
     }
@@ -196,7 +204,7 @@ impl Observer for Observers {
 
 /// From here on everything is told of, for good.
 pub(crate) fn begin() {
-    OBSERVERS.get_or_init(Observers::default);
+    OBSERVERS.get_or_make(|| Observers);
 }
 
 /// Installs the process's observer, for good.
@@ -204,7 +212,8 @@ pub(crate) fn begin() {
 /// # Errors
 /// Hands the observer back where there is one already.
 pub fn install(observer: Box<dyn Observer>) -> Result<(), Box<dyn Observer>> {
-    OBSERVERS.get_or_init(Observers::default).installed.set(observer)
+    begin();
+    INSTALLED.set(observer).map(|_| ()).map_err(|(_, observer)| observer)
 }
 
 /// Who observes, if somebody does.

@@ -16,7 +16,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::Context;
 use crate::error::Error;
 use crate::sync::{AtomicU8, AtomicU32, Ordering, UnsafeCell, is_last, thread_local};
-use crate::tree::Kept;
+use crate::tree::{Job, Kept, Panics};
 use crate::waiter::{Waiter, Who};
 
 /// A callback's registration, made by [`Context::on_done`].
@@ -80,7 +80,7 @@ impl OnDone {
     /// ```
     #[must_use]
     pub fn stop(mut self) -> bool {
-        self.callback.take().is_some_and(|callback| self.prevent(&callback))
+        self.callback.take().is_some_and(|callback| self.prevent(callback).is_ok())
     }
 
     /// Leaves the callback registered for good: it runs when the context ends. Until then it keeps the context, so a callback
@@ -103,26 +103,25 @@ impl OnDone {
         }
     }
 
-    /// Takes the callback out before it is called; false where it is too late.
-    fn prevent(&self, callback: &Counted) -> bool {
+    /// Takes the callback out before it is called, and drops it; gives it back where it is too late.
+    fn prevent(&self, callback: Counted) -> Result<(), Counted> {
         // Who takes it out of the list is the only one who can call it.
         let unlisted = callback.get().take_out(self.context.context().scope());
         if unlisted {
             callback.get().phase.store(OVER, Ordering::Relaxed);
         }
-        let prevented = unlisted || callback.get().advance(WAITING, OVER).is_ok();
-        if prevented {
-            // SAFETY: it does not run, and never will.
-            unsafe { callback.drop_code() }; // the user's, nothing being locked
+        if !unlisted && callback.get().advance(WAITING, OVER).is_err() {
+            return Err(callback);
         }
-        prevented
+        Uncalled(callback).discard(); // the user's, nothing being locked
+        Ok(())
     }
 }
 
 impl Drop for OnDone {
     fn drop(&mut self) {
         if let Some(callback) = self.callback.take() {
-            if !self.prevent(&callback) {
+            if let Err(callback) = self.prevent(callback) {
                 callback.get().wait_until_over();
             }
         }
@@ -285,13 +284,6 @@ impl Counted {
         ManuallyDrop::new(self).0
     }
 
-    /// # Safety
-    /// It does not run, never will, and was not dropped.
-    unsafe fn drop_code(&self) {
-        // SAFETY: by the contract.
-        unsafe { (self.get().run)(self.0, None) };
-    }
-
     /// Calls it, unless it was stopped. Its panic is the caller's.
     pub(crate) fn call(&self, error: &Error) {
         /// Says that it is over, however that came, and lets the context go.
@@ -329,13 +321,32 @@ impl Drop for Counted {
         if !is_last(&self.get().owners) {
             return;
         }
-        let free = self.get().free;
-        if matches!(self.get().phase.load(Ordering::Relaxed), WAITING | DETACHED) {
-            // SAFETY: nobody called it, and nobody can any more.
-            unsafe { self.drop_code() };
+        let callback = self.get();
+        if matches!(callback.phase.load(Ordering::Relaxed), WAITING | DETACHED) {
+            // It was not called, and cannot be any more: the last count goes with its code.
+            callback.phase.store(OVER, Ordering::Relaxed);
+            callback.owners.store(1, Ordering::Relaxed);
+            return Uncalled(Counted(self.0)).discard();
         }
         // SAFETY: the last count.
-        unsafe { free(self.0) };
+        unsafe { (callback.free)(self.0) };
+    }
+}
+
+/// A callback that was not called, and will not be. Its code is still to be dropped.
+pub(crate) struct Uncalled(Counted);
+
+impl Uncalled {
+    fn discard(self) {
+        let mut panics = Panics::new();
+        Job::Callback(self).run(&mut panics);
+        panics.resume();
+    }
+
+    /// Drops what it captured. The user's code.
+    pub(crate) fn drop_code(self) {
+        // SAFETY: it does not run, never will, and its code is dropped here only.
+        unsafe { (self.0.get().run)(self.0.0, None) };
     }
 }
 

@@ -9,13 +9,13 @@
 //! which is asked before, stocks it stays.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 #[cfg(not(any(all(test, purview_loom), all(test, purview_shuttle))))]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Tick};
+use crate::leaked::Leaked;
 
 /// The lowest number; what is lower is for constants.
 const FIRST: u64 = 3;
@@ -59,7 +59,7 @@ pub(crate) fn next(after: u64, now: Option<Tick>) -> u64 {
 
 #[inline(never)]
 fn fetch(after: u64, now: Option<Tick>) -> u64 {
-    static SCALE: OnceLock<Scale> = OnceLock::new();
+    static SCALE: Leaked<Scale> = Leaked::new();
     if SCALE.get().is_none() && !is_patience_over() {
         let next = NEXT.fetch_add(FETCHED, Ordering::Relaxed);
         if next < CLOCKED {
@@ -68,7 +68,7 @@ fn fetch(after: u64, now: Option<Tick>) -> u64 {
             return next;
         }
     }
-    SCALE.get_or_init(Scale::begin).read(after, now)
+    SCALE.get_or_make(Scale::begin).read(after, now)
 }
 
 /// Whether this thread's stock has been spoiled often enough, and the clock will do.
@@ -98,6 +98,10 @@ fn is_clock_fine() -> bool {
 /// Several numbers a nanosecond, so that threads that read the same time get different ones.
 const LANES: usize = 64;
 
+/// The first number that is not read off the clock any more: a process comes to it when it has been up for four and a half years,
+/// or when the clock leaps so far. From there on numbers are counted, one by one, since the clock could soon tell no more.
+const HALF: u64 = 1 << 63;
+
 /// How numbers are read off the clock.
 struct Scale {
     /// What had been given out before.
@@ -105,6 +109,9 @@ struct Scale {
     since: Tick,
     /// Not in here: it would be moved over the stack of whoever comes first, which took 60 KiB where that was not optimized.
     last: &'static Lanes,
+    /// How many from [`HALF`] on have been given out. Once there is one, all are such: it is higher than any from the clock,
+    /// and a thread that hears of it finds that there is one, also if the clock has gone back.
+    late: &'static AtomicU64,
 }
 
 /// The last number of a lane; of two cache lines, since processors fetch lines in pairs.
@@ -118,32 +125,47 @@ const fn lanes() -> Lanes {
 }
 
 impl Scale {
-    /// From here on all stocks are spoiled.
+    /// From here on all stocks are spoiled. Several threads may begin one; whichever scale is used, it begins above what was given
+    /// out from stocks, and before any number of it was read.
     fn begin() -> Scale {
         static LAST: Lanes = lanes();
-        let base = NEXT.fetch_or(CLOCKED, Ordering::Relaxed).next_multiple_of(LANES as u64);
-        Scale { base, since: Clock::SYSTEM.now(), last: &LAST }
+        static LATE: AtomicU64 = AtomicU64::new(0);
+        let given_out = NEXT.fetch_or(CLOCKED, Ordering::Relaxed) & !CLOCKED;
+        let base = given_out.next_multiple_of(LANES as u64);
+        Scale { base, since: Clock::SYSTEM.now(), last: &LAST, late: &LATE }
     }
 
     fn read(&self, after: u64, now: Option<Tick>) -> u64 {
         const STEP: u64 = LANES as u64;
+        if self.late.load(Ordering::Relaxed) != 0 {
+            return self.count();
+        }
         let lane = thread_number() % LANES;
         let now = now.unwrap_or_else(|| Clock::SYSTEM.now());
         let passed = now.nanos().saturating_sub(self.since.nanos());
-        // For nine years. A lane's numbers are a step apart, so no two lanes have one in common.
+        // A lane's numbers are a step apart, so no two lanes have one in common.
         let by_clock = u64::try_from(passed).unwrap_or(0).saturating_mul(STEP);
-        let at_least = self.base.saturating_add(by_clock).max((after + 1).next_multiple_of(STEP));
-        let at_least = at_least.saturating_add(lane as u64);
+        let above = after.saturating_add(1).checked_next_multiple_of(STEP).unwrap_or(HALF);
+        let at_least = self.base.saturating_add(by_clock).max(above).saturating_add(lane as u64);
         // A lane is one thread's alone, as long as there are no more threads than lanes.
         let last = &self.last[lane].0;
         let mut before = last.load(Ordering::Relaxed);
         loop {
             let number = at_least.max(before.saturating_add(STEP));
+            if number >= HALF {
+                return self.count();
+            }
             match last.compare_exchange_weak(before, number, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return number,
                 Err(other) => before = other,
             }
         }
+    }
+
+    /// The next from [`HALF`] on. At one in a nanosecond they last for another 292 years.
+    #[cold]
+    fn count(&self) -> u64 {
+        HALF + self.late.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -235,9 +257,46 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_leaps_by_centuries_leaves_numbers_unique_and_in_order() {
+        static LAST: Lanes = lanes();
+        static LATE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST, late: &LATE };
+        let times = [0, 1_000, i64::MAX / 128, i64::MAX / 64, i64::MAX - 1, i64::MAX - 1, 2_000, 0];
+        let times = times.map(Tick::from_nanos);
+        let taken: Vec<u64> = thread::scope(|scope| {
+            let scale = &scale;
+            let read = move || times.map(|now| scale.read(0, Some(now)));
+            let threads: Vec<_> = (0..2 * LANES).map(|_| scope.spawn(read)).collect();
+            threads.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
+        });
+        let unique: HashSet<_> = taken.iter().collect();
+        assert_eq!(unique.len(), taken.len());
+        for one in taken.chunks(times.len()) {
+            assert!(one.windows(2).all(|pair| pair[0] < pair[1]), "{one:?}");
+        }
+        // A later thread, on whatever lane, has the higher number, though the clock has gone back.
+        let highest = taken.into_iter().max().expect("some");
+        let mut before = scale.read(highest, Some(Tick::from_nanos(0)));
+        assert!(before > highest);
+        for _ in 0..2 * LANES {
+            let read = || scale.read(0, Some(Tick::from_nanos(0)));
+            let next = thread::scope(|scope| scope.spawn(read).join().expect("no panic"));
+            assert!(next > before, "{next} after {before}");
+            before = next;
+        }
+        // And of those that are taken beside one from the clock that is nearly half of all there are.
+        static OTHERS: Lanes = lanes();
+        static NONE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(0), last: &OTHERS, late: &NONE };
+        let last = scale.read(HALF - 1, Some(Tick::from_nanos(0)));
+        assert!(last >= HALF && scale.read(last, Some(Tick::from_nanos(0))) > last);
+    }
+
+    #[test]
     fn a_clock_that_stands_still_and_threads_that_share_a_lane_still_give_numbers_of_their_own() {
         static LAST: Lanes = lanes();
-        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST };
+        static LATE: AtomicU64 = AtomicU64::new(0);
+        let scale = Scale { base: 128, since: Tick::from_nanos(1_000), last: &LAST, late: &LATE };
         let times = [0, 1_000, 1_000, 1_001, 5_000, 5_000].map(Tick::from_nanos);
         let taken: Vec<u64> = thread::scope(|scope| {
             let scale = &scale;

@@ -1,4 +1,14 @@
-//! A clock for tests.
+//! A clock for tests, and what is to be known of the system's.
+//!
+//! # The threads of the system's clock
+//! The first time that a deadline is waited for a thread is started that serves all of them, and the first callback of a deadline
+//! starts another one. They block all signals but those that a thread brings upon itself (on Linux, Android, Apple's systems and
+//! FreeBSD), so that a program's handlers run on its own threads; so does a thread that a callback starts, unless it
+//! unblocks them. A process that a callback starts by [`std::process::Command`] has none blocked.
+//!
+//! CPU affinity, scheduling class and priority are inherited from the thread that is first to wait for a deadline. A program whose
+//! threads are pinned, or run in real time, waits for a deadline on an ordinary thread first: for example
+//! `Context::background().sleep_blocking(Duration::from_millis(1))` at the beginning of `main`.
 
 use std::fmt;
 use std::panic::Location;

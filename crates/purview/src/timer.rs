@@ -20,6 +20,7 @@ pub(crate) mod bell;
 pub(crate) mod driver;
 pub(crate) mod heap;
 pub(crate) mod runner;
+mod signals;
 pub(crate) mod wheel;
 
 use std::marker::PhantomPinned;

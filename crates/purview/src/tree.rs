@@ -80,6 +80,7 @@ mod chain;
 mod deadline;
 mod dependents;
 mod derive;
+mod drops;
 mod facts;
 mod handle;
 mod layer;
@@ -97,6 +98,7 @@ mod wake;
 mod tests;
 
 pub(crate) use derive::{Plan, manual_root};
+pub(crate) use drops::Job;
 pub(crate) use handle::{Kept, Ref};
 pub(crate) use merge::any_of;
 pub(crate) use node::{Head, Kind, Node};

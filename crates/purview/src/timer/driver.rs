@@ -7,16 +7,18 @@
 //! starts one.
 #![cfg_attr(unix, expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork"))]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Instant;
 
 use super::Due;
 use super::bell::Bell;
 use super::runner::Batch;
+use super::signals::without_signals;
 use super::wheel::Wheel;
 use crate::clock::Tick;
+use crate::sync::Backoff;
 use crate::tree::{self, Panics, Wake};
 
 /// A power of two.
@@ -30,7 +32,43 @@ struct Driver {
 
 /// A wheel, in cache lines of its own.
 #[repr(align(128))]
-struct Spoke(Mutex<Wheel>);
+struct Spoke {
+    wheel: Mutex<Wheel>,
+    /// How many threads found it locked, and sleep until they get it.
+    awaited: AtomicUsize,
+}
+
+impl Spoke {
+    const fn new() -> Spoke {
+        Spoke { wheel: Mutex::new(Wheel::new()), awaited: AtomicUsize::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wheel> {
+        match self.wheel.try_lock() {
+            Ok(wheel) => return wheel,
+            Err(TryLockError::Poisoned(wheel)) => return wheel.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        let wheel = self.wheel.lock().unwrap_or_else(PoisonError::into_inner);
+        self.awaited.fetch_sub(1, Ordering::Relaxed);
+        wheel
+    }
+
+    /// For the timer's thread, which is going to lock it again at once: a thread that was woken for the lock would come too late
+    /// each time. Waits until one has it, for about as long as it takes to wake up.
+    fn let_one_in(&self) {
+        const LONG: usize = 40;
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        let mut backoff = Backoff::new();
+        for _ in 0..LONG {
+            if awaited == 0 || self.awaited.load(Ordering::Relaxed) < awaited {
+                return;
+            }
+            backoff.snooze();
+        }
+    }
+}
 
 /// In a storm of deadlines, callbacks are handed over once in so many: some ten microseconds.
 const BUSY: u32 = 32;
@@ -38,20 +76,20 @@ const BUSY: u32 = 32;
 /// There from the beginning: a child that is forked while another thread makes something would wait for that thread for ever.
 #[cfg(not(all(test, purview_loom)))]
 static DRIVER: Driver = Driver {
-    wheels: [const { Spoke(Mutex::new(Wheel::new())) }; WHEELS],
+    wheels: [const { Spoke::new() }; WHEELS],
     bell: Bell::new(),
     has_thread: AtomicBool::new(false),
 };
 
 #[cfg(all(test, purview_loom))]
 static DRIVER: std::sync::LazyLock<Driver> = std::sync::LazyLock::new(|| Driver {
-    wheels: [const { Spoke(Mutex::new(Wheel::new())) }; WHEELS],
+    wheels: [const { Spoke::new() }; WHEELS],
     bell: Bell::new(),
     has_thread: AtomicBool::new(false),
 });
 
 fn wheel(number: usize) -> MutexGuard<'static, Wheel> {
-    DRIVER.wheels[number].0.lock().unwrap_or_else(PoisonError::into_inner)
+    DRIVER.wheels[number].lock()
 }
 
 /// Runs `change` on a wheel; then starts the thread, or wakes it, if something was put in that it would come too late for.
@@ -84,7 +122,8 @@ fn start_thread() {
     if DRIVER.has_thread.swap(true, Ordering::Relaxed) {
         return;
     }
-    if thread::Builder::new().name("purview-timer".into()).spawn(serve).is_err() {
+    let thread = thread::Builder::new().name("purview-timer".into());
+    if without_signals(|| thread.spawn(serve)).is_err() {
         DRIVER.has_thread.store(false, Ordering::Relaxed);
     }
 }
@@ -131,7 +170,7 @@ impl Order {
         let mut next = Tick::NEVER;
         for (number, at) in self.0.iter_mut().enumerate() {
             let mut wheel = wheel(number);
-            wheel.advance(now);
+            let _is_all = wheel.advance(now); // if not, the next is due at once
             *at = wheel.next().unwrap_or(Tick::NEVER);
             next = next.min(*at);
         }
@@ -155,7 +194,7 @@ impl Order {
                 return None;
             }
             let mut wheel = wheel(first);
-            wheel.advance(now);
+            let is_all = wheel.advance(now);
             self.0[first] = wheel.next().unwrap_or(Tick::NEVER);
             if self.0[first] > second.min(now) {
                 continue;
@@ -164,6 +203,10 @@ impl Order {
             self.0[first] = wheel.next().unwrap_or(Tick::NEVER);
             if due.is_some() {
                 return due;
+            }
+            drop(wheel);
+            if !is_all {
+                DRIVER.wheels[first].let_one_in();
             }
         }
     }
@@ -184,7 +227,7 @@ fn fire(due: Due, batch: &mut Batch) {
 }
 
 /// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, so that the child has
-/// them free and the wheels whole; and the child notes that it has no threads.
+/// them free and the wheels whole; and the child notes that it has no threads, and leaves to the parent what was on its way to them.
 ///
 /// Locks of contexts are not among them: there may be millions. If another thread was changing a context at that moment, its
 /// deadline is in the child's wheels, and the child's thread would wait there when it comes (FAULTS.md, "After a fork").
@@ -260,8 +303,36 @@ mod fork {
         if let Some(mut held) = held {
             DRIVER.has_thread.store(false, Ordering::Relaxed);
             DRIVER.bell.forget();
-            held.runner.forget_threads();
+            for spoke in &DRIVER.wheels {
+                spoke.awaited.store(0, Ordering::Relaxed); // those threads are the parent's
+            }
+            held.runner.forget();
             park::forget();
         }
+    }
+}
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::Spoke;
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    #[test]
+    fn a_thread_that_waits_for_a_wheel_is_let_in() {
+        static SPOKE: Spoke = Spoke::new();
+        let held = SPOKE.lock();
+        SPOKE.let_one_in(); // there is none
+        let waits = thread::spawn(|| drop(SPOKE.lock()));
+        while SPOKE.awaited.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        drop(held);
+        // As the timer's thread, which locks it again and again.
+        while SPOKE.awaited.load(Ordering::Relaxed) != 0 {
+            SPOKE.let_one_in();
+            drop(SPOKE.lock());
+        }
+        waits.join().expect("no panic");
     }
 }

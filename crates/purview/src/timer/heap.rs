@@ -26,6 +26,7 @@ impl Heap {
         Heap { slots: Vec::new() }
     }
 
+    #[cfg(any(test, purview_check))]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::signals::without_signals;
 use crate::error::Error;
 use crate::on_done::Counted;
 use crate::tree::{Dead, Panics, Ref};
@@ -34,11 +35,13 @@ pub(super) struct State {
 }
 
 impl State {
-    /// In a forked child.
+    /// In a forked child: its threads are gone, and what waits for them is the parent's to run. Dropping it here would run
+    /// the user's code in both, too.
     #[cfg(unix)]
-    pub(super) fn forget_threads(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.threads = 0;
         self.idle = 0;
+        std::mem::forget(std::mem::take(&mut self.jobs));
     }
 }
 
@@ -104,7 +107,8 @@ impl Batch {
 
 /// Where no thread can be started, the timer tries again: jobs that wait keep it looking.
 fn start_thread() {
-    if thread::Builder::new().name("purview-callbacks".into()).spawn(serve).is_err() {
+    let thread = thread::Builder::new().name("purview-callbacks".into());
+    if without_signals(|| thread.spawn(serve)).is_err() {
         state().threads -= 1;
     }
 }
@@ -133,7 +137,12 @@ fn serve() {
 fn run(job: Job) {
     let mut panics = Panics::new();
     match job {
-        Job::Callback(callback, error) => panics.catch(|| callback.call(&error)),
+        Job::Callback(callback, error) => {
+            panics.catch(|| callback.call(&error));
+            // The user's too: what the callback has captured, if it was not called, and the cause, if nothing else keeps it.
+            panics.catch(|| drop(callback));
+            panics.catch(|| drop(error));
+        }
         Job::Reclaim(dead) => dead.reclaim(&mut panics),
     }
     panics.forget();

@@ -6,10 +6,15 @@
 //! as the cursor comes to the beginning of the slot it lies in. Behind the cursor there is the heap: it has all that is due in
 //! the slots up to the cursor, which [`advance`](Wheel::advance) keeps at least a slot ahead of the time.
 //!
+//! A slot of a higher level may hold a million entries. It is moved [a part](PART) at a time, so that the lock around the wheel is
+//! not held for all of them: what is left of it lies in a place of its own, [`MOVING`], and the next call goes on with it.
+//!
 //! # Invariants
 //! - **H1** An entry is in the heap if it is due in the cursor's slot or before; else in the wheel, at the place that its slot
-//!   and the cursor determine. No cursor ever passes an occupied slot.
+//!   and the cursor determine; unless it is in the slot that is being moved. No cursor ever passes an occupied slot.
 //! - **H2** A level's bit is set where its slot is occupied.
+//! - **H3** What is in the slot that is being moved is due in the cursor's slot or later: the cursor came to where that slot begins, and
+//!   stays there until it is empty. So what is due before the cursor's slot may be popped meanwhile, and nothing else.
 #![expect(unsafe_code, reason = "slots point at entries that lie in contexts and futures")]
 
 #[cfg(any(all(test, not(purview_loom)), purview_check))]
@@ -27,12 +32,19 @@ const SLOTS: usize = 1 << DIGIT;
 /// 46 bits of slots are what 63 bits of nanoseconds leave; eight levels hold 48.
 const LEVELS: usize = 8;
 
+/// The place of what is left of the slot that is being moved.
+const MOVING: usize = SLOTS * LEVELS;
+
+/// How many entries are moved at a time: some 50 µs. In tests few, so that there are many parts.
+const PART: usize = if cfg!(any(test, purview_check)) { 4 } else { 1_024 };
+
 pub(crate) struct Wheel {
     near: Heap,
     /// The slot up to which everything is in the heap.
     cursor: u64,
-    slots: [Option<Target>; SLOTS * LEVELS],
+    slots: [Option<Target>; SLOTS * LEVELS + 1],
     occupied: [u64; LEVELS],
+    len: usize,
     /// The earliest that was put in since this was last taken.
     sooner: Tick,
 }
@@ -45,24 +57,31 @@ impl Wheel {
         Wheel {
             near: Heap::new(),
             cursor: 0,
-            slots: [None; SLOTS * LEVELS],
+            slots: [None; SLOTS * LEVELS + 1],
             occupied: [0; LEVELS],
+            len: 0,
             sooner: Tick::NEVER,
         }
     }
 
-    /// How many are in. Walks along all of them, so that nobody has to count as they come and go.
+    /// How many are in.
     pub(crate) fn len(&self) -> usize {
-        let mut len = self.near.len();
+        self.len
+    }
+
+    /// How many are found by walking along all of them.
+    #[cfg(any(all(test, not(purview_loom)), purview_check))]
+    fn found(&self) -> usize {
+        let mut found = self.near.len();
         for first in self.slots {
             let mut next = first;
             while let Some(target) = next {
-                len += 1;
+                found += 1;
                 // SAFETY: in the wheel, so valid under its lock, which `&self` was got by (T1, T2).
                 next = unsafe { target.fields(|fields| fields.next) };
             }
         }
-        len
+        found
     }
 
     /// The earliest that was put in since the last such question.
@@ -78,6 +97,7 @@ impl Wheel {
         // SAFETY: by the contract.
         let (at, _) = unsafe { target.key() };
         self.sooner = self.sooner.min(at);
+        self.len += 1;
         // SAFETY: as above.
         unsafe { self.put(target, at) };
     }
@@ -109,14 +129,24 @@ impl Wheel {
 
     /// Takes an entry out, if it is in.
     pub(crate) fn remove(&mut self, target: Target) {
+        if self.take_out(target) {
+            self.len -= 1;
+        }
+    }
+
+    /// True if it was in.
+    fn take_out(&mut self, target: Target) -> bool {
         // SAFETY: `&mut self` is the lock (T1); so are the others below.
         let (next, place) = unsafe { target.fields(|fields| (fields.next, fields.place)) };
         match place.at() {
-            At::Out => return,
-            At::Heap(_) => return self.near.remove(target),
+            At::Out => return false,
+            At::Heap(_) => {
+                self.near.remove(target);
+                return true;
+            }
             At::Slot(index) => {
                 self.slots[index] = next;
-                if next.is_none() {
+                if next.is_none() && index != MOVING {
                     self.occupied[index / SLOTS] &= !(1 << (index % SLOTS));
                 }
             }
@@ -131,31 +161,39 @@ impl Wheel {
         }
         // SAFETY: as above.
         unsafe { target.fields(|fields| fields.place = Place::OUT) };
+        true
     }
 
-    /// Moves to the heap what is due in `now`'s slot and the next.
-    pub(crate) fn advance(&mut self, now: Tick) {
+    /// Moves to the heap what is due in `now`'s slot and the next; a part of it, if it is much. True if that was all.
+    pub(crate) fn advance(&mut self, now: Tick) -> bool {
         let goal = slot_of(now).saturating_add(1);
-        while let Some((slot, index)) = self.next_occupied().filter(|(slot, _)| *slot <= goal) {
-            self.cursor = slot;
-            let mut next = self.slots[index].take();
-            self.occupied[index / SLOTS] &= !(1 << (index % SLOTS));
-            while let Some(target) = next {
-                // SAFETY: it was in the wheel, whose lock is held; so below (T1, T2).
-                next = unsafe {
-                    target.fields(|fields| {
-                        fields.place = Place::OUT;
-                        fields.next.take()
-                    })
-                };
-                // SAFETY: as above.
+        let mut left = PART;
+        loop {
+            while let Some(target) = self.slots[MOVING] {
+                if left == 0 {
+                    return false;
+                }
+                left -= 1;
+                self.take_out(target);
+                // SAFETY: it was in the wheel, whose lock is held (T1, T2).
                 let (at, _) = unsafe { target.key() };
                 // SAFETY: as above; it was put in with the promise to stay.
                 unsafe { self.put(target, at) };
             }
+            let Some((slot, index)) = self.next_occupied().filter(|(slot, _)| *slot <= goal) else {
+                break;
+            };
+            self.cursor = slot;
+            self.slots[MOVING] = self.slots[index].take();
+            self.occupied[index / SLOTS] &= !(1 << (index % SLOTS));
+            if let Some(first) = self.slots[MOVING] {
+                // SAFETY: as above.
+                unsafe { first.fields(|fields| fields.place = Place::slot(MOVING)) };
+            }
         }
         // Nothing lies between, so every entry's place is the same as seen from here.
         self.cursor = self.cursor.max(goal);
+        true
     }
 
     /// The first occupied slot in time, where it begins, and its place. Of a level's slots all lie before those of a higher
@@ -169,15 +207,28 @@ impl Wheel {
         Some((slot, level * SLOTS + digit as usize))
     }
 
-    /// When there is something to do: what is due first in the heap, or the time to move a slot there.
+    /// Whether a slot is being moved.
+    fn is_moving(&self) -> bool {
+        self.slots[MOVING].is_some()
+    }
+
+    /// When there is something to do: what is due first in the heap, or the time to move a slot there; which has come, if one
+    /// is being moved.
     pub(crate) fn next(&self) -> Option<Tick> {
-        let moving = self.next_occupied().map(|(slot, _)| start_of(slot.saturating_sub(1)));
+        let moving = self.is_moving().then_some(self.cursor);
+        let moving = moving.or_else(|| self.next_occupied().map(|(slot, _)| slot));
+        let moving = moving.map(|slot| start_of(slot.saturating_sub(1)));
         self.near.earliest().into_iter().chain(moving).min()
     }
 
-    /// Takes out what is due first, if it is due at `now`; None inside, where there is nothing to be done for it.
+    /// Takes out what is due first, if it is due at `now` and nothing that may be due before it is still to be moved; None inside,
+    /// where there is nothing to be done for it.
     pub(crate) fn pop(&mut self, now: Tick) -> Option<Option<Due>> {
-        self.near.earliest().filter(|at| *at <= now)?;
+        let at = self.near.earliest().filter(|at| *at <= now)?;
+        if self.is_moving() && slot_of(at) >= self.cursor {
+            return None;
+        }
+        self.len -= 1;
         Some(self.near.pop())
     }
 }
@@ -193,7 +244,9 @@ fn start_of(slot: u64) -> Tick {
 
 #[cfg(all(test, not(purview_loom)))]
 pub(crate) mod tests {
-    use super::trial;
+    use super::{PART, Wheel, trial};
+    use crate::clock::Tick;
+    use crate::timer::{AlarmEntry, Target};
 
     /// A small xorshift: the same sequence in every run.
     pub(crate) fn random(state: &mut u64) -> u64 {
@@ -201,6 +254,37 @@ pub(crate) mod tests {
         *state ^= *state >> 7;
         *state ^= *state << 17;
         *state
+    }
+
+    #[test]
+    fn a_full_slot_is_moved_a_part_at_a_time() {
+        const ENTRIES: u64 = 5_000;
+        for distance in [1 << 20, 1 << 34] {
+            let mut wheel = Wheel::new();
+            let at = Tick::from_nanos(distance);
+            let entries: Vec<_> =
+                (0..ENTRIES).map(|number| Box::new(AlarmEntry::new(at, number))).collect();
+            // SAFETY: boxed, and taken out below.
+            entries.iter().for_each(|entry| unsafe { wheel.insert(Target::alarm(entry)) });
+            let mut parts = 0;
+            let mut is_all = false;
+            while !is_all {
+                let before = wheel.near.len();
+                is_all = wheel.advance(at);
+                assert!(wheel.near.len() - before <= PART, "in one hold of the lock");
+                assert_eq!((wheel.len(), wheel.found()), (entries.len(), entries.len()));
+                assert!(
+                    is_all || wheel.next().is_some_and(|next| next < at),
+                    "there is more to do"
+                );
+                assert!(is_all || wheel.pop(at).is_none(), "what is left may be due before it");
+                parts += 1;
+            }
+            assert_eq!(wheel.near.len(), entries.len());
+            assert!(parts >= entries.len() / PART, "{parts}");
+            entries.iter().for_each(|entry| wheel.remove(Target::alarm(entry)));
+            assert_eq!((wheel.len(), wheel.next()), (0, None));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 use crate::list::{Head, Item, Link, Tag};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, MODELED, Ordering};
 
+use super::handle::MOST;
 use super::node::UNLISTED;
 use super::parts::{Role, Stand};
 use super::{Node, count_up};
@@ -125,8 +126,19 @@ impl<'a> Held<'a> {
     #[inline]
     pub(super) fn keep(&self) -> bool {
         let Some(shard) = self.of else { return false };
-        shard.kept.store(shard.kept.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let kept = shard.kept.load(Ordering::Relaxed);
+        if kept > MOST {
+            std::process::abort(); // as in `count_up`
+        }
+        shard.kept.store(kept + 1, Ordering::Relaxed);
         true
+    }
+
+    /// As if the shard kept the node for `kept` children.
+    #[cfg(test)]
+    pub(super) fn set_kept(&self, kept: u32) {
+        let shard = self.of.expect("a shard");
+        shard.kept.store(kept, Ordering::Relaxed);
     }
 
     /// For one fewer. True if that was the last of an orphaned shard, whose count is the caller's now.

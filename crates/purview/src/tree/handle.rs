@@ -130,7 +130,7 @@ impl Drop for Kept {
 }
 
 /// More cannot be counted safely: 16 GiB of handles, if they are not forgotten.
-const MOST: u32 = u32::MAX / 2;
+pub(super) const MOST: u32 = u32::MAX / 2;
 
 /// Adds one, as `Arc` does: without ordering, since the caller has a count already, and never past what can be counted.
 #[inline]
@@ -146,27 +146,50 @@ mod tests {
     use crate::Context;
     use crate::sync::Ordering;
 
+    /// Runs this test again, in a child, which is to say "the last" and end before it says "one too many". False in that child.
+    fn ends_a_child() -> bool {
+        const IS_CHILD: &str = "PURVIEW_FAULT";
+        if std::env::var_os(IS_CHILD).is_some() {
+            return false;
+        }
+        let name = std::thread::current().name().map(str::to_string);
+        let mut child = std::process::Command::new(std::env::current_exe().expect("known"));
+        child.args(["--exact", "--nocapture", &name.unwrap_or_default()]).env(IS_CHILD, "1");
+        let output = child.output().expect("started as this was");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains("the last"), "{said}");
+        assert!(!said.contains("one too many"), "{said}");
+        true
+    }
+
     #[test]
     fn f32_more_handles_than_can_be_counted_end_the_process_before_the_count_comes_round() {
-        const IS_CHILD: &str = "PURVIEW_FAULT";
-        let (ctx, guard) = Context::background().with_cancel();
-        if std::env::var_os(IS_CHILD).is_none() {
-            let name = std::thread::current().name().map(str::to_string);
-            let mut child = std::process::Command::new(std::env::current_exe().expect("known"));
-            child.args(["--exact", "--nocapture", &name.unwrap_or_default()]).env(IS_CHILD, "1");
-            let output = child.output().expect("started as this was");
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(!output.status.success() && said.contains("the last"), "{said}");
-            assert!(!said.contains("one too many"), "{said}");
+        if ends_a_child() {
             return;
         }
-        // As if so many had been forgotten.
+        let (ctx, guard) = Context::background().with_cancel();
+        // As if all but one of them had been forgotten.
         let strong = &ctx.as_ref().head().strong;
         strong.store(MOST - 1, Ordering::Relaxed);
         let (child, _guard) = guard.context().with_cancel();
         std::mem::forget((ctx.clone(), child));
         println!("the last");
         std::mem::forget(ctx.clone());
+        println!("one too many");
+    }
+
+    #[test]
+    fn f32_more_children_than_a_shard_can_count_end_the_process() {
+        if ends_a_child() {
+            return;
+        }
+        let (ctx, _guard) = Context::background().with_cancel();
+        ctx.scope().split();
+        // All on this thread, and so in one shard.
+        ctx.scope().hold().set_kept(MOST);
+        std::mem::forget(ctx.with_cancel());
+        println!("the last");
+        std::mem::forget(ctx.with_cancel());
         println!("one too many");
     }
 }

@@ -10,7 +10,7 @@ use crate::sync::Ordering;
 use crate::value;
 
 use super::node::{UNCOUNTED, UNLISTED};
-use super::{Head, Node, Panics};
+use super::{Head, Job, Node, Panics};
 
 /// A context whose last handle is gone. To be reclaimed where it is allowed to run the user's code.
 #[must_use]
@@ -118,8 +118,13 @@ impl Dead {
         }
     }
 
-    /// Frees the context, and its ancestors as far as this was what kept them.
+    /// Frees the context, and its ancestors as far as this was what kept them. Deep inside other drops: soon (see `drops.rs`).
+    #[inline]
     pub(crate) fn reclaim(self, panics: &mut Panics) {
+        Job::Context(self).run(panics);
+    }
+
+    pub(super) fn reclaim_now(self, panics: &mut Panics) {
         let mut next = Some(self);
         let mut others = Vec::new(); // further parents of merged contexts
         while let Some(dead) = next.take() {

@@ -6,7 +6,7 @@
 //! is done here while it is forked.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, mpsc};
 use std::task::Waker;
 use std::thread;
@@ -16,7 +16,7 @@ use purview::{Context, OnDone, Semaphore};
 
 use crate::child::{DONE, alone};
 use crate::process::forked;
-use crate::support::{HOUR, poll};
+use crate::support::{HOUR, poll, until};
 
 const MICRO: Duration = Duration::from_micros(1);
 
@@ -128,6 +128,30 @@ fn f21_a_child_forked_while_another_thread_reads_the_clock_for_the_first_time_ha
             });
             assert_eq!(status, DONE << 8, "round {round}");
         }
+    });
+}
+
+/// The first of two callbacks forks: the second is on its way to the same thread, and is for the parent to call.
+#[test]
+fn f21_callbacks_that_wait_for_their_thread_run_in_the_parent_alone() {
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+    alone(|| {
+        let (say, hear) = mpsc::channel();
+        let (ctx, _guard) = Context::background().with_timeout(1_000 * MICRO);
+        ctx.on_done(move |_| {
+            let status = forked(|| {
+                // All that is on its way to the child's thread comes before what this waits for.
+                (0..3).for_each(|_| everything());
+                assert_eq!(CALLED.load(Ordering::SeqCst), 0, "in the child");
+            });
+            assert!(say.send(status).is_ok());
+        })
+        .detach();
+        ctx.on_done(|_| _ = CALLED.fetch_add(1, Ordering::SeqCst)).detach();
+        assert_eq!(hear.recv().expect("it is called"), DONE << 8);
+        until(|| CALLED.load(Ordering::SeqCst) > 0);
+        assert_eq!(CALLED.load(Ordering::SeqCst), 1);
+        everything();
     });
 }
 

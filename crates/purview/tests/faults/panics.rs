@@ -184,6 +184,48 @@ fn f4_a_cause_that_panics_with_its_last_error_leaves_no_other_unserved() {
     }
 }
 
+/// How many threads of this process are kept for callbacks.
+#[cfg(target_os = "linux")]
+fn callback_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("purview-callbac")).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f4_causes_that_panic_when_dropped_leave_one_callback_thread() {
+    use crate::child::alone;
+    use crate::support::until;
+
+    alone(|| {
+        let ends_in_an_explosion = |n: u32| {
+            let root = Context::background();
+            let plan = root.derive().timeout(Duration::from_millis(1)).deadline_cause(Cause(Bomb));
+            let (ctx, guard) = plan.build();
+            let (say, hear) = mpsc::channel();
+            ctx.on_done(move |err| say.send(err.to_string()).expect("it is waited for")).detach();
+            // So that the error that the callback is called with is the last to keep the cause.
+            let _ = guard.disarm();
+            drop(ctx);
+            let said = hear.recv().expect("it is called");
+            assert_eq!(said, "context deadline exceeded: Bomb", "{n}");
+        };
+        ends_in_an_explosion(0);
+        let ids = || {
+            let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+            let mut ids: Vec<_> = tasks.map(|task| task.expect("readable").file_name()).collect();
+            ids.sort();
+            ids
+        };
+        until(|| callback_threads() == 1);
+        let before = ids();
+        (1..50).for_each(ends_in_an_explosion);
+        assert_eq!(ids(), before, "the same threads, none gone and none more");
+    });
+}
+
 // ── F9 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

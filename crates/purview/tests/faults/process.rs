@@ -219,6 +219,57 @@ fn f23_a_storm_of_signals_wakes_nobody_early_and_keeps_nobody_up() {
     });
 }
 
+/// A set of signals of a thread, as `/proc` has it: a bit for each, from 1 on.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn signals(thread: &std::path::Path, set: &str) -> u64 {
+    let status = std::fs::read_to_string(thread.join("status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(set)).expect("Linux has it");
+    u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a number")
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn f23_no_handler_runs_on_the_threads_of_timers_and_callbacks() {
+    use std::ffi::c_int;
+    use std::path::PathBuf;
+
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn hear(_signal: c_int) {
+        HEARD.fetch_add(1, Ordering::SeqCst);
+    }
+    const BY_THE_THREAD_ITSELF: [u32; 7] = [4, 5, 6, 7, 8, 11, 31];
+
+    alone(|| {
+        sys::signal(sys::SIGUSR1, hear);
+        let before = signals("/proc/thread-self".as_ref(), "SigBlk");
+        use_everything(true);
+        assert_eq!(signals("/proc/thread-self".as_ref(), "SigBlk"), before, "restored");
+
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+        let tasks: Vec<PathBuf> = tasks.map(|task| task.expect("readable").path()).collect();
+        let name = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).expect("it lives");
+        let ours: Vec<_> = tasks.iter().filter(|task| name(task).starts_with("purview-")).collect();
+        assert_eq!(ours.len(), 2, "one for time and one for callbacks");
+        for task in &ours {
+            let blocked = signals(task, "SigBlk");
+            let kept = BY_THE_THREAD_ITSELF.iter().fold(0, |set, signal| set | 1 << (signal - 1));
+            // No program can block these two; the C library keeps two more for itself.
+            let all = !(1 << (9 - 1) | 1 << (19 - 1) | 0b11 << (32 - 1));
+            assert_eq!(blocked, all & !kept, "{:x} on {}", blocked ^ (all & !kept), name(task));
+            let number = task.file_name().expect("a number").to_string_lossy().into_owned();
+            sys::tgkill(sys::getpid(), number.parse().expect("a number"), sys::SIGUSR1);
+        }
+        // They go on, and do not hear of it. A signal that is sent to the process is another thread's.
+        (0..10).for_each(|_| use_everything(true));
+        assert_eq!(HEARD.load(Ordering::SeqCst), 0);
+        for task in ours {
+            assert_ne!(signals(task, "SigPnd") & 1 << (sys::SIGUSR1 - 1), 0, "it waits");
+        }
+        sys::kill(sys::getpid(), sys::SIGUSR1);
+        crate::support::until(|| HEARD.load(Ordering::SeqCst) == 1);
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn f24_a_process_that_is_stopped_and_continued_finds_its_deadlines_passed_and_goes_on() {

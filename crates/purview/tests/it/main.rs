@@ -10,6 +10,7 @@ mod corners;
 mod deadlines;
 mod deaths;
 mod detaching;
+mod dropping;
 mod golang;
 mod groups;
 mod input;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use purview::time::ManualClock;
 use purview::{Context, Key};
 
+use crate::support::on_a_small_stack;
+
 static KEY: Key<Arc<()>> = Key::new("key");
 
 #[test]
@@ -128,16 +130,6 @@ fn c13_a_cause_that_panics_when_it_is_dropped_keeps_no_ancestor() {
     let payload = catch_unwind(last).expect_err("the panic goes on to who dropped the last handle");
     assert_eq!(payload.downcast_ref(), Some(&"dropped"));
     assert_eq!(Arc::strong_count(&token), 1);
-}
-
-/// Runs on a stack of 64 KiB.
-fn on_a_small_stack(code: impl FnOnce() + Send + 'static) {
-    thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(code)
-        .expect("a thread")
-        .join()
-        .expect("no overflow, no panic");
 }
 
 #[test]

@@ -92,6 +92,15 @@ fn c36_a_semaphore_and_a_permit_show_how_many_they_are() {
 }
 
 #[test]
+fn c38_statistics_show_what_they_count() {
+    let (ctx, _guard) = Context::background().with_cancel();
+    let children: [_; 3] = std::array::from_fn(|_| ctx.with_cancel());
+    let registration = ctx.on_done(|_| {});
+    assert_eq!(shown(&ctx.statistics()), "Statistics { children: 3, waiters: 0, callbacks: 1 }");
+    drop((children, registration));
+}
+
+#[test]
 fn c36_a_shutdown_its_phases_and_who_holds_them() {
     let mut shutdown = Shutdown::new(&ManualClock::new().root());
     let phase = shutdown.phase("drain", SECOND);

@@ -60,3 +60,13 @@ impl Log {
         std::mem::take(&mut *self.0.lock().expect("no panic while logging"))
     }
 }
+
+/// Runs on a stack of 64 KiB.
+pub(crate) fn on_a_small_stack(code: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(code)
+        .expect("a thread")
+        .join()
+        .expect("no overflow, no panic");
+}

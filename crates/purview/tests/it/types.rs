@@ -55,6 +55,18 @@ fn a_context_and_its_error_survive_an_unwind() {
 }
 
 #[test]
+fn a_key_is_of_one_type_not_of_its_subtypes() {
+    // That neither key can be used for the other does not compile, which the documentation of `Key` has as examples.
+    static GENERAL: Key<for<'a> fn(&'a str) -> usize> = Key::new("general");
+    static SPECIAL: Key<fn(&'static str) -> usize> = Key::new("special");
+    let ctx = Context::background().with_value(&GENERAL, str::len);
+    assert_eq!(ctx.value(&GENERAL).expect("it is there")(&String::from("four")), 4);
+    assert!(ctx.value(&SPECIAL).is_none());
+    let ctx = ctx.with_value(&SPECIAL, |text| text.len() + 1);
+    assert_eq!(ctx.value(&SPECIAL).expect("it is there")("four"), 5);
+}
+
+#[test]
 fn handles_may_be_moved_while_they_are_pinned() {
     unpin::<Context>();
     unpin::<CancelGuard>();
