@@ -117,3 +117,23 @@ fn c27_a_grace_has_the_end_of_its_parent() {
         assert_eq!(of(&grace), of(&step));
     });
 }
+
+/// The canceler has read the clock, and the grace has passed by the time that was estimated before: its error keeps the instant.
+#[test]
+fn c2_the_end_of_a_grace_is_at_one_instant() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (request, _guard) = clock.root().with_timeout(SECOND);
+        let (step, step_guard) = request.with_cancel();
+        let (grace, _grace_guard) = step.with_grace(SECOND);
+        let (polled, passing) = (grace.clone(), clock.clone());
+        let poller = thread::spawn(move || {
+            passing.pass(2 * SECOND);
+            let err = polled.err().expect("both times are up");
+            (err.origin().at(), err)
+        });
+        step_guard.cancel();
+        let (at, err) = poller.join().unwrap();
+        assert_eq!((err.origin().at(), grace.err().expect("done").origin().at()), (at, at));
+    });
+}
