@@ -308,7 +308,7 @@ impl Origin {
         match self.0.by() {
             By::Call | By::GuardDropped => node.ended().at,
             By::Deadline => node.own_deadline(),
-            By::GraceOver => node.graced(),
+            By::GraceOver => node.over_at(),
         }
     }
 

@@ -179,7 +179,15 @@ impl Node {
             return Ending::new(this, By::Deadline);
         }
         if let Some(extra) = self.extra().filter(|_| self.grace_root().is_none()) {
-            let root = self.find_root();
+            let (root, over_at) = self.find_root();
+            // Before the root, which says that both are there. All that come here write the same instant: it is a function of the parent's
+            // end, and not of `graced`, which is an estimate until that end has been handed down.
+            let _ = extra.over_at.compare_exchange(
+                Tick::NEVER.nanos(),
+                over_at.nanos(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
             // SAFETY: an ancestor, kept by this node.
             unsafe { root.origin().as_ref() }.keep_memory();
             let null = std::ptr::null_mut();
@@ -195,10 +203,10 @@ impl Node {
         Ending::new(this, By::GraceOver)
     }
 
-    /// Where the end began that this grace, which has run out, followed. The parent's time was up before this grace's, even if nothing
+    /// Where the end began that this grace, which has run out, followed; and when it ran out. The parent's time was up before this grace's, even if nothing
     /// has recorded it yet; then that is done here, at the parent itself and not only at its owner: a cancel between the two would
     /// otherwise give the parent another end. Graces may be nested, and none of them armed: the uppermost first.
-    fn find_root(&self) -> Ending {
+    fn find_root(&self) -> (Ending, Tick) {
         let mut graces = Way::new();
         let mut grace = Some(self);
         while let Some((node, parent)) = grace.and_then(|node| Some((node, node.above()?))) {
@@ -211,13 +219,17 @@ impl Node {
         for grace in graces.down() {
             grace.above().map(Node::note_deadline); // what is above is done, so this does not come back here
         }
-        let ending = self.above().and_then(|parent| parent.state().done()).map(Done::ending);
-        let Some(ending) = ending else {
-            return Ending::new(self.this(), By::Deadline); // not so: its time began with its parent's end
+        let parent =
+            self.above().and_then(|parent| Some((parent, parent.state().done()?.ending())));
+        let Some((parent, ending)) = parent else {
+            // Not so: its time began with its parent's end.
+            return (Ending::new(self.this(), By::Deadline), self.graced());
         };
+        let over_at =
+            self.grace().map_or(Tick::NEVER, |grace| parent.ended_at(ending).after(grace));
         // SAFETY: an ancestor.
         let root = unsafe { ending.origin().as_ref() }.grace_root();
-        root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending)
+        (root.filter(|_| ending.by() == By::GraceOver).unwrap_or(ending), over_at)
     }
 
     /// Whether it is its grace that ends it, and not its own deadline.
@@ -245,7 +257,7 @@ impl Node {
         match ending.by() {
             By::Call | By::GuardDropped => origin.ended().at,
             By::Deadline => origin.own_deadline(),
-            By::GraceOver => origin.graced(),
+            By::GraceOver => origin.over_at(),
         }
     }
 

@@ -232,6 +232,7 @@ impl Node {
             let now = self.clock().now();
             let until = now.after(grace);
             self.set_graced(until);
+            self.set_over_at(until);
             self.own_itself();
             until <= now && self.be_born_done(self.expiry())
         } else {
@@ -307,6 +308,13 @@ impl Node {
     fn set_graced(&self, until: Tick) {
         if let Some(extra) = self.extra() {
             extra.graced.store(until.nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// Of a new node whose parent is done already: its grace begins now, and not with the parent's end.
+    fn set_over_at(&self, until: Tick) {
+        if let Some(extra) = self.extra() {
+            extra.over_at.store(until.nanos(), Ordering::Relaxed);
         }
     }
 

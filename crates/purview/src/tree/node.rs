@@ -239,10 +239,16 @@ impl Node {
         self.extra()?.deadline_cause.as_ref()
     }
 
-    /// When a grace ran out.
-    pub(crate) fn graced(&self) -> Tick {
+    /// When a grace runs out, as far as is known.
+    pub(super) fn graced(&self) -> Tick {
         self.extra()
             .map_or(Tick::NEVER, |extra| Tick::from_nanos(extra.graced.load(Ordering::Acquire)))
+    }
+
+    /// When a grace ran out: of a node that ended by that.
+    pub(crate) fn over_at(&self) -> Tick {
+        self.extra()
+            .map_or(Tick::NEVER, |extra| Tick::from_nanos(extra.over_at.load(Ordering::Acquire)))
     }
 
     pub(crate) fn grace(&self) -> Option<std::time::Duration> {

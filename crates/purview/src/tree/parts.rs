@@ -44,10 +44,12 @@ pub(super) struct Full {
 /// What few nodes need.
 pub(super) struct Extra {
     pub(super) clock: Clock,
-    /// For a grace: when it runs out, as far as is known. Only ever lowered, under the timer's lock.
+    /// For a grace: when it runs out, as far as is known. Only ever lowered, under the timer's lock, whose key it is.
     pub(super) graced: AtomicI64,
     /// For a grace: how long.
     pub(super) grace: Option<std::time::Duration>,
+    /// For an end by `GraceOver`: when that was. Never, before it is written; then it does not change, whatever `graced` does.
+    pub(super) over_at: AtomicI64,
     /// For an end by `GraceOver`: the parent's [`Ending`], as a word. Set once, before the state; counted in its `memory`.
     pub(super) root: AtomicPtr<Node>,
     /// The parents of a merged context, in order. Moved out when the context is reclaimed, as is `manual`: by reading,
@@ -67,6 +69,7 @@ impl Extra {
         Extra {
             clock,
             graced: AtomicI64::new(Tick::NEVER.nanos()),
+            over_at: AtomicI64::new(Tick::NEVER.nanos()),
             grace: None,
             root: AtomicPtr::new(std::ptr::null_mut()),
             merged: ManuallyDrop::new(None),
