@@ -628,3 +628,54 @@ fn panics_of_runtimes_callbacks_and_drops_keep_nobody_waiting() {
     });
     assert!(group.join_blocking().expect_err("it panicked").failures()[0].is_panic());
 }
+
+/// Keeps what it gets, and runs none of it.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<Vec<Box<dyn Send>>>>);
+
+impl Spawn for Shelf {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        self.0.lock().expect("no panic").push(Box::new(task));
+    }
+}
+
+#[test]
+fn a_report_that_is_made_while_tasks_are_dropped_adds_up() {
+    const TASKS: usize = 2000;
+    for round in 0..200 {
+        let (clock, shelf) = (ManualClock::new(), Shelf::default());
+        let group: TaskGroup<Error, Shelf> = TaskGroup::builder(&clock.root())
+            .on_failure(OnFailure::Isolate)
+            .build_on(shelf.clone());
+        let watched = Arc::new(AtomicUsize::new(0));
+        for _ in 0..TASKS {
+            let dropped = CountDrop(Arc::clone(&watched));
+            group.spawn(async move |_ctx| {
+                let _dropped = dropped;
+                Ok(())
+            });
+        }
+        let mut shutdown = pin!(group.shutdown("deploy", Duration::ZERO));
+        assert!(poll_once(shutdown.as_mut()).is_pending(), "they may come to an await yet");
+        let tasks = std::mem::take(&mut *shelf.0.lock().expect("no panic"));
+        let dropper = std::thread::spawn(move || drop(tasks));
+        while watched.load(Ordering::Relaxed) < round * 8 {
+            std::hint::spin_loop();
+        }
+        clock.advance(Duration::from_secs(1));
+        let report = block_on(shutdown);
+        let text = report.to_string();
+        assert!(report.lost() <= report.failed(), "round {round}: {text}");
+        assert_eq!(report.lost() + report.unlisted(), TASKS, "round {round}: {text}");
+        assert!(text.starts_with("0 finished, 0 of them failed; 0 aborted, 0 abandoned"), "{text}");
+        dropper.join().expect("no panic");
+    }
+}
+
+struct CountDrop(Arc<AtomicUsize>);
+
+impl Drop for CountDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
