@@ -49,7 +49,7 @@ use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
 use crate::{CancelGuard, Context, leak};
 pub(crate) use roster::{Record, Roster, Seat};
-use shared::{Crew, Futures, Shared, UnusedRoom};
+use shared::{Crew, Futures, Shared, SoFar, UnusedRoom};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
@@ -321,7 +321,7 @@ impl<E, S> TaskGroup<E, S> {
     }
 
     fn outcome(&self) -> Result<(), GroupError<E>> {
-        let (failures, failed, ended) = self.shared.outcome();
+        let SoFar { failures, failed, ended, .. } = self.shared.so_far();
         if failures.is_empty() && ended.is_none() {
             return Ok(());
         }
@@ -354,17 +354,23 @@ impl<E, S> TaskGroup<E, S> {
             self.shared.abort_now.cancel();
             within(&self.shared.still, PATIENCE).await;
         }
-        let (failures, failed, _) = self.shared.outcome();
-        let (aborted, lost, unbegun) = self.shared.unfinished();
+        self.report()
+    }
+
+    /// Accounts for each task once, also while tasks end: what is counted as over has left the roster before, and what is in
+    /// neither is unlisted.
+    fn report(&self) -> Report {
+        let SoFar { failures, failed, lost, aborted, unbegun, .. } = self.shared.so_far();
+        let finished = self.shared.roster.finished(); // after the failures, which are among them
         let abandoned = self.tasks();
-        let listed = abandoned.iter().filter(|task| task.kind() == TaskKind::Async).count();
+        let told = finished + lost + aborted.len() + abandoned.len();
         Report {
-            finished: self.shared.roster.finished(),
+            finished,
             failures,
             failed,
             aborted,
+            unlisted: self.shared.roster.taken().saturating_sub(told),
             abandoned,
-            unlisted: self.futures_left.strong_count().saturating_sub(listed),
             lost,
             unbegun,
             stop_times: self.stop_times(),

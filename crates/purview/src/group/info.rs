@@ -210,8 +210,8 @@ impl Report {
         &self.abandoned
     }
 
-    /// How many futures were left behind besides, of which no more is known: they have not come to a first await, maybe not even
-    /// been begun by their runtime.
+    /// How many tasks were left behind besides, of which no more is known: futures that have not come to a first await, perhaps
+    /// not even been begun by their runtime, and tasks that were ending at that moment.
     #[must_use]
     pub fn unlisted(&self) -> usize {
         self.unlisted
@@ -247,7 +247,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { finished, aborted, abandoned, .. } = self;
-        let failed = self.failed - self.lost;
+        let failed = self.failed.saturating_sub(self.lost);
         write!(
             f,
             "{finished} finished, {failed} of them failed; {} aborted, {} abandoned",

@@ -73,6 +73,16 @@ impl<S> Drop for Futures<S> {
     }
 }
 
+/// How a task that did not do its work came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Failed,
+    /// Dropped, and not by its group.
+    Lost,
+    /// Its error is the end of its context.
+    GaveUp,
+}
+
 #[derive(Default)]
 struct Outcomes {
     failures: Vec<Failure>,
@@ -226,15 +236,16 @@ impl<S> Shared<S> {
             Outcome::Finished => self.roster.count_finished(),
             Outcome::Failed(cause) => {
                 self.roster.count_finished();
-                let mut gave_up = false; // which its error is asked for
-                panics
-                    .catch(|| gave_up = self.context.err().is_some_and(|end| is_of(&cause, &end)));
-                panics.catch(|| self.failed(record, cause, gave_up));
+                let mut how = How::Failed;
+                panics.catch(|| {
+                    // The user's error is asked, so no lock is held.
+                    if self.context.err().is_some_and(|end| is_of(&cause, &end)) {
+                        how = How::GaveUp;
+                    }
+                });
+                panics.catch(|| self.failed(record, cause, how));
             }
-            Outcome::Lost => {
-                lock(&self.outcomes).lost += 1;
-                panics.catch(|| self.failed(record, Cause::from(Dropped), false));
-            }
+            Outcome::Lost => panics.catch(|| self.failed(record, Cause::from(Dropped), How::Lost)),
             Outcome::Aborted => {
                 let info = record.info(self.now(), self.told());
                 let mut outcomes = lock(&self.outcomes);
@@ -250,13 +261,16 @@ impl<S> Shared<S> {
         panics.forget();
     }
 
-    fn failed(&self, record: Record, cause: Cause, gave_up: bool) {
+    /// Records a failure in one step, so that counts that belong together are never seen apart.
+    fn failed(&self, record: Record, cause: Cause, how: How) {
         let mut outcomes = lock(&self.outcomes);
-        if gave_up {
+        if how == How::GaveUp {
             outcomes.gave_up = true;
-            return;
+            drop(outcomes);
+            return drop(cause); // the user's
         }
         outcomes.failed += 1;
+        outcomes.lost += usize::from(how == How::Lost);
         if outcomes.failures.len() < KEPT {
             let Record { name, location, .. } = record;
             outcomes.failures.push(Failure { name, location, cause: cause.clone() });
@@ -288,19 +302,36 @@ impl<S> Shared<S> {
         tasks
     }
 
-    /// The failures, how many there were, and the end, if it kept tasks from doing their work.
-    pub(super) fn outcome(&self) -> (Vec<Failure>, usize, Option<Error>) {
+    /// Takes all counts under one lock.
+    pub(super) fn so_far(&self) -> SoFar {
         let outcomes = lock(&self.outcomes);
         let cut_short = outcomes.gave_up && outcomes.failed == 0;
-        let ended = if cut_short { self.context.err() } else { None };
-        (outcomes.failures.clone(), outcomes.failed, ended)
+        let mut so_far = SoFar {
+            failures: outcomes.failures.clone(),
+            failed: outcomes.failed,
+            lost: outcomes.lost,
+            aborted: outcomes.aborted.clone(),
+            unbegun: outcomes.unbegun,
+            ended: None,
+        };
+        drop(outcomes);
+        if cut_short {
+            so_far.ended = self.context.err();
+        }
+        so_far
     }
+}
 
-    /// Those that were aborted, how many were lost, and how many were not even begun.
-    pub(super) fn unfinished(&self) -> (Vec<TaskInfo>, usize, usize) {
-        let outcomes = lock(&self.outcomes);
-        (outcomes.aborted.clone(), outcomes.lost, outcomes.unbegun)
-    }
+/// What became of a group's tasks until one moment.
+pub(super) struct SoFar {
+    pub(super) failures: Vec<Failure>,
+    pub(super) failed: usize,
+    /// Of those that failed.
+    pub(super) lost: usize,
+    pub(super) aborted: Vec<TaskInfo>,
+    pub(super) unbegun: usize,
+    /// The context's end, if it kept tasks from doing their work and none failed.
+    pub(super) ended: Option<Error>,
 }
 
 /// Room that somebody waits for, who may not come: what waits behind him begins then.

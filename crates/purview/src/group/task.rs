@@ -54,6 +54,7 @@ impl<S> Ticket<S> {
             TaskKind::Blocking => Member::Thread(Arc::clone(&futures.crew)),
         };
         let mut ticket = Ticket { member, place: Place::Standing(record) };
+        ticket.shared().roster.count_taken();
         if ticket.shared().check.is_listed() {
             ticket.sit_down();
         }

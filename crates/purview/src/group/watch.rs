@@ -84,7 +84,7 @@ impl<E, S> TaskGroup<E, S> {
 
     /// The failures so far.
     pub(crate) fn failures(&self) -> Vec<Failure> {
-        self.shared.outcome().0
+        self.shared.so_far().failures
     }
 
     /// How long tasks took from being told to stop until they had.
