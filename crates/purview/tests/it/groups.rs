@@ -679,3 +679,56 @@ impl Drop for CountDrop {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// An error whose drop spawns into its group, which has ended: that is recorded.
+struct Asks(Option<std::sync::Weak<TaskGroup<Asks, Shelf>>>, Arc<AtomicUsize>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let Some(group) = self.0.take().and_then(|group| group.upgrade()) else { return };
+        // On another thread, so that a lock that is held is a failure of this test, and no hang.
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            group.spawn_thread(|_ctx| Ok(()));
+            drop(group);
+            let _ = tell.send(());
+        });
+        if told.recv_timeout(Duration::from_secs(10)).is_ok() {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl std::fmt::Debug for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asks")
+    }
+}
+
+impl std::fmt::Display for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asks")
+    }
+}
+
+impl std::error::Error for Asks {}
+
+#[test]
+fn c31_an_error_that_is_not_kept_is_dropped_outside_the_groups_lock() {
+    const TASKS: usize = 20;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let group: TaskGroup<Asks, Shelf> = TaskGroup::new(&Context::background());
+    let group = Arc::new(group);
+    for _ in 0..TASKS {
+        let (weak, asked) = (Arc::downgrade(&group), Arc::clone(&asked));
+        group.spawn_thread(move |ctx| {
+            ctx.done().wait();
+            Err(Asks(Some(weak), asked))
+        });
+    }
+    group.cancel_with("enough");
+    while !group.is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), TASKS - 16, "those that are not kept");
+}
