@@ -276,11 +276,12 @@ impl<S> Shared<S> {
             outcomes.failures.push(Failure { name, location, cause: cause.clone() });
         }
         // Another may be on its way to cancel: whoever comes first, what is seen is the first failure.
-        let first = outcomes.failures.first().map_or(cause, |first| first.cause.clone());
+        let first = outcomes.failures.first().map(|first| first.cause.clone());
         drop(outcomes);
-        if self.on_failure == OnFailure::Cancel {
+        if let (OnFailure::Cancel, Some(first)) = (self.on_failure, first) {
             self.cancel.cancel_with(first);
         }
+        drop(cause); // the user's, and perhaps the last of it: no lock is held (C31)
     }
 
     // ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────────
