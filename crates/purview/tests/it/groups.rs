@@ -732,3 +732,87 @@ fn c31_an_error_that_is_not_kept_is_dropped_outside_the_groups_lock() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), TASKS - 16, "those that are not kept");
 }
+
+/// A task that waits until it is let go, then spawns another one in its own group.
+fn spawns_one_more(
+    group: &Arc<Group>,
+    more: impl FnOnce(&Group) + Send + 'static,
+) -> mpsc::Sender<()> {
+    let (go, gone) = mpsc::channel();
+    let weak = Arc::downgrade(group);
+    group.spawn_thread(move |_ctx| {
+        let _ = gone.recv();
+        let group = weak.upgrade().expect("the test keeps it");
+        more(&group);
+        Ok(())
+    });
+    go
+}
+
+#[test]
+fn a_task_of_a_closed_group_can_spawn_in_it() {
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = || {
+        let ran = Arc::clone(&ran);
+        move || {
+            ran.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let limited = TaskGroup::builder(&Context::background()).limit(1).build();
+    for group in [Group::new(&Context::background()), limited] {
+        ran.store(0, Ordering::SeqCst);
+        let group = Arc::new(group);
+        let [one, other, last] = [count(), count(), count()];
+        let go = spawns_one_more(&group, move |group| {
+            // No future is left at this moment, and this thread is the last one.
+            group.spawn_thread(move |_ctx| {
+                one();
+                Ok(())
+            });
+            group.spawn(async move |_ctx| {
+                other();
+                Ok(())
+            });
+            let task = async move |_ctx| {
+                last();
+                Ok(())
+            };
+            if let Err(full) = group.try_spawn(task) {
+                assert!(full.is_full());
+                group.spawn(full.into_task());
+            }
+        });
+        group.close();
+        drop(go);
+        while !group.is_empty() {
+            std::thread::yield_now();
+        }
+        let watch = group.watch();
+        Arc::into_inner(group).expect("no task has it").join_blocking().expect("none failed");
+        assert_eq!((watch.is_over(), ran.load(Ordering::SeqCst)), (true, 3));
+    }
+}
+
+#[test]
+fn a_tree_of_tasks_in_a_closed_group_runs_to_its_last_leaf() {
+    fn node(group: &Arc<Group>, depth: usize, ran: &Arc<AtomicUsize>) {
+        let (weak, ran) = (Arc::downgrade(group), Arc::clone(ran));
+        group.spawn(async move |_ctx| {
+            ran.fetch_add(1, Ordering::SeqCst);
+            if depth > 0 {
+                let group = weak.upgrade().expect("the test keeps it");
+                node(&group, depth - 1, &ran);
+                node(&group, depth - 1, &ran);
+            }
+            Ok(())
+        });
+    }
+    let ran = Arc::new(AtomicUsize::new(0));
+    let group = Arc::new(Group::new(&Context::background()));
+    node(&group, 5, &ran);
+    group.close();
+    while !group.is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(ran.load(Ordering::SeqCst), 63);
+}

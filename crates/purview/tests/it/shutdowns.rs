@@ -447,3 +447,29 @@ fn many_threads_hold_and_let_go_while_the_phases_begin() {
     assert_eq!(report.took(), Duration::ZERO, "{report}");
     assert!(phases[1].held().is_empty());
 }
+
+#[test]
+fn a_task_of_a_group_that_a_phase_closed_may_spawn_the_rest_of_its_work() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<io::Error>> = Arc::new(TaskGroup::new(&Context::background()));
+    phases[1].own(Arc::clone(&group));
+    let receipts = Arc::new(AtomicUsize::new(0));
+    let (go, gone) = mpsc::channel::<()>();
+    let (weak, written) = (Arc::downgrade(&group), Arc::clone(&receipts));
+    group.spawn_thread_named("order", move |_ctx| {
+        let _ = gone.recv();
+        let group = weak.upgrade().expect("the phase owns it");
+        group.spawn_thread_named("write the receipt", move |_ctx| {
+            written.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        Ok(())
+    });
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && group.is_closed());
+    drop(go);
+    let report = block_on(run);
+    assert_eq!(receipts.load(Ordering::SeqCst), 1);
+    assert!(report.is_clean(), "{report}");
+}
