@@ -18,6 +18,7 @@
 mod builder;
 mod failure;
 mod info;
+mod inside;
 mod roster;
 mod scope;
 mod shared;
@@ -48,6 +49,7 @@ use crate::park::block_on;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
 use crate::{CancelGuard, Context, leak};
+use inside::Address;
 pub(crate) use roster::{Record, Roster, Seat};
 use shared::{Crew, Futures, Shared, SoFar, UnusedRoom};
 use spawn::Refused;
@@ -87,12 +89,17 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub struct TaskGroup<E, S: 'static = NoSpawn> {
     shared: Arc<Shared<S>>,
     crew_left: Weak<Crew<S>>,
-    futures_left: Weak<Futures<S>>,
-    /// None once it is closed.
-    own: Mutex<Option<Arc<Futures<S>>>>,
+    own: Mutex<Own<S>>,
     guard: CancelGuard,
     has_grace: bool,
     of: PhantomData<fn() -> E>,
+}
+
+/// What lets a group take tasks.
+struct Own<S: 'static> {
+    /// None once it is closed.
+    open: Option<Arc<Futures<S>>>,
+    left: Weak<Futures<S>>,
 }
 
 impl<E, S> TaskGroup<E, S> {
@@ -145,24 +152,29 @@ impl<E, S> TaskGroup<E, S> {
         &self.shared.context
     }
 
-    /// Takes no more tasks, for good.
+    /// Closes the group permanently to tasks from outside. A running task of the group may go on to spawn in it: the group is
+    /// not over before that task is.
+    ///
+    /// A task is inside while it is polled, or while its closure runs on its own thread. Whatever else spawns into a closed group
+    /// is outside, a thread that a task started by itself among it. What it spawns is dropped, and counted:
+    /// [`join`](Self::join) and [`shutdown`](Self::shutdown) report it as [refused](GroupError::refused).
     ///
     /// ```
     /// use purview::{Context, Error, TaskGroup};
     /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
     /// group.close();
     /// group.spawn_thread(|_ctx| unreachable!());
-    /// group.join_blocking().unwrap();
+    /// assert_eq!(group.join_blocking().unwrap_err().refused(), 1);
     /// ```
     pub fn close(&self) {
-        let own = self.own().take();
+        let own = self.own().open.take();
         drop(own); // maybe the last
     }
 
     /// Whether it was [closed](Self::close).
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.own().is_none()
+        self.own().open.is_none()
     }
 
     /// Tells all tasks to stop, and why, unless they have been told.
@@ -183,7 +195,8 @@ impl<E, S> TaskGroup<E, S> {
 
     /// Starts a thread for `task`. Past the limit, it is started when there is room.
     ///
-    /// Where the system has no thread left, that is the task's failure. A group that is closed, or has ended, drops the task.
+    /// Where the system has no thread left, that is the task's failure. A group that is [closed](Self::close), or has ended, drops
+    /// the task and reports that it did.
     ///
     /// ```
     /// use purview::{Context, TaskGroup};
@@ -248,7 +261,10 @@ impl<E, S> TaskGroup<E, S> {
     ) where
         S: Send + Sync + 'static,
     {
-        let Ok(futures) = self.enter() else { return };
+        let futures = match self.enter() {
+            Ok(futures) => futures,
+            Err(refused) => return self.shared.count_refused(&refused),
+        };
         let record = Record { name, location, kind, begun: Tick::NEVER };
         if self.shared.has_room() {
             return start(&self.shared, Ticket::new(futures, record));
@@ -262,21 +278,42 @@ impl<E, S> TaskGroup<E, S> {
         }));
     }
 
-    /// One more task, unless the group is closed or has ended.
+    /// One more task, unless the group has ended, or is closed to who calls.
     fn enter(&self) -> Result<Arc<Futures<S>>, Refused> {
         if let Some(error) = self.shared.context.err() {
             return Err(self.shared.refuse(error));
         }
-        self.own().clone().ok_or(Refused::Closed)
+        let open = self.own().open.clone();
+        open.or_else(|| self.enter_from_within()).ok_or(Refused::Closed)
     }
 
-    fn own(&self) -> MutexGuard<'_, Option<Arc<Futures<S>>>> {
+    /// The same, in a closed group, for a task of the group's own, which runs on this thread and keeps the group from being over.
+    fn enter_from_within(&self) -> Option<Arc<Futures<S>>> {
+        if !Address::of(&self.shared).is_entered() {
+            return None;
+        }
+        let left = self.own().left.upgrade();
+        if left.is_some() {
+            return left;
+        }
+        // There are only threads, this one among them. Their new futures are made under no lock: an observer hears of it.
+        let new = Arc::new(Futures::new(self.crew_left.upgrade()?));
+        let mut own = self.own();
+        let first = own.left.upgrade(); // another thread's, that did the same
+        if first.is_none() {
+            own.left = Arc::downgrade(&new);
+        }
+        drop(own);
+        Some(first.unwrap_or(new))
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own<S>> {
         lock(&self.own)
     }
 
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Takes no more tasks, and waits for all to end.
+    /// [Closes](Self::close) the group, and waits for all tasks to end.
     ///
     /// ```
     /// use purview::{Context, Error, TaskGroup};
@@ -291,7 +328,8 @@ impl<E, S> TaskGroup<E, S> {
     /// A task that has its own group's handle and joins it waits for itself.
     ///
     /// # Errors
-    /// The tasks that failed; or, if none did, the end that kept some of them from doing their work.
+    /// The tasks that failed; or, if none did, the end that kept some of them from doing their work; or, if there was none, that
+    /// some were refused, because the group was closed.
     ///
     /// # Cancel safety
     /// Dropping the future drops the group.
@@ -321,11 +359,11 @@ impl<E, S> TaskGroup<E, S> {
     }
 
     fn outcome(&self) -> Result<(), GroupError<E>> {
-        let SoFar { failures, failed, ended, .. } = self.shared.so_far();
-        if failures.is_empty() && ended.is_none() {
+        let SoFar { failures, failed, ended, refused, .. } = self.shared.so_far();
+        if failures.is_empty() && ended.is_none() && refused == 0 {
             return Ok(());
         }
-        Err(GroupError { failures, failed, ended, of: PhantomData })
+        Err(GroupError { failures, failed, ended, refused, of: PhantomData })
     }
 
     /// Tells all tasks to stop, and why; waits for `grace`; then has futures dropped at their next await. Tells what became of
@@ -352,7 +390,11 @@ impl<E, S> TaskGroup<E, S> {
         within(&self.shared.idle, grace).await;
         if !self.shared.idle.is_done() {
             self.shared.abort_now.cancel();
-            within(&self.shared.still, PATIENCE).await;
+            let left = self.own().left.upgrade();
+            let still = left.map(|futures| futures.still.clone()); // dropped under no lock: it may be the last
+            if let Some(still) = still {
+                within(&still, PATIENCE).await;
+            }
         }
         self.report()
     }
@@ -360,7 +402,7 @@ impl<E, S> TaskGroup<E, S> {
     /// Accounts for each task once, also while tasks end: what is counted as over has left the roster before, and what is in
     /// neither is unlisted.
     fn report(&self) -> Report {
-        let SoFar { failures, failed, lost, aborted, unbegun, .. } = self.shared.so_far();
+        let SoFar { failures, failed, lost, aborted, unbegun, refused, .. } = self.shared.so_far();
         let finished = self.shared.roster.finished(); // after the failures, which are among them
         let abandoned = self.tasks();
         let told = finished + lost + aborted.len() + abandoned.len();
@@ -373,6 +415,7 @@ impl<E, S> TaskGroup<E, S> {
             abandoned,
             lost,
             unbegun,
+            refused,
             stop_times: self.stop_times(),
         }
     }
@@ -387,8 +430,8 @@ async fn within(ctx: &Context, time: Duration) {
 impl<E, S: Spawn> TaskGroup<E, S> {
     /// Starts a task. Past the limit, it is started when there is room.
     ///
-    /// A group that is closed, or has ended, drops it: nothing begins that is to stop at once. Where that matters, there is
-    /// [`try_spawn`](Self::try_spawn). To wait for room, so that not too many wait here, there is
+    /// A group that is [closed](Self::close), or has ended, drops it, and reports that it did: nothing begins that is to stop at
+    /// once. To get such a task back, there is [`try_spawn`](Self::try_spawn). To wait for room, so that not too many wait here, there is
     /// [`spawn_ready`](Self::spawn_ready).
     ///
     /// ```

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::shared::{Crew, Futures, Shared};
-use super::{GroupWatch, TaskGroup, TaskInfo};
+use super::{GroupWatch, Own, TaskGroup, TaskInfo};
 use crate::leak;
 use crate::sync::Mutex;
 use crate::tree::{Kind, Plan};
@@ -179,12 +179,12 @@ impl<E, S> GroupBuilder<E, S> {
         }
         let crew = Arc::new(Crew { shared: Arc::clone(&shared) });
         let crew_left = Arc::downgrade(&crew);
-        let futures = Arc::new(Futures { crew });
-        let futures_left = Arc::downgrade(&futures);
-        let own = Mutex::new(Some(Arc::clone(&futures)));
+        let futures = Arc::new(Futures::new(crew));
+        let left = Arc::downgrade(&futures);
+        let own = Mutex::new(Own { open: Some(Arc::clone(&futures)), left });
         let has_grace = self.grace.is_some();
         let of = PhantomData;
-        (TaskGroup { shared, crew_left, futures_left, own, guard, has_grace, of }, futures)
+        (TaskGroup { shared, crew_left, own, guard, has_grace, of }, futures)
     }
 }
 

@@ -149,7 +149,7 @@ impl fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
-/// Why a group did not do all it was given: tasks that failed, or an end that came first. E is the error of its tasks.
+/// Why a group did not do all it was given: tasks that failed, an end that came first, or tasks that came too late. E is the error of its tasks.
 ///
 /// ```
 /// use purview::{Context, TaskGroup};
@@ -166,6 +166,7 @@ pub struct GroupError<E> {
     /// Of these, not all are kept.
     pub(super) failed: usize,
     pub(super) ended: Option<Error>,
+    pub(super) refused: usize,
     pub(super) of: PhantomData<fn() -> E>,
 }
 
@@ -189,6 +190,12 @@ impl<E> GroupError<E> {
         self.ended.as_ref()
     }
 
+    /// How many tasks were dropped because they were spawned from outside into the [closed](super::TaskGroup::close) group.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+
     /// What the first task returned that failed by an error of its own.
     #[must_use]
     pub fn error(&self) -> Option<&E>
@@ -203,6 +210,10 @@ impl<E> fmt::Display for GroupError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.failures[..], &self.ended) {
             ([], Some(ended)) => fmt::Display::fmt(ended, f),
+            ([], None) => {
+                let tasks = if self.refused == 1 { "task was" } else { "tasks were" };
+                write!(f, "{} {tasks} not begun: the group was closed", self.refused)
+            }
             ([one], _) => fmt::Display::fmt(one, f),
             (failures, _) => {
                 write!(f, "{} tasks failed", self.failed)?;
@@ -222,6 +233,7 @@ impl<E> fmt::Debug for GroupError<E> {
             .field("failures", &self.failures)
             .field("failed", &self.failed)
             .field("ended", &self.ended)
+            .field("refused", &self.refused)
             .finish()
     }
 }

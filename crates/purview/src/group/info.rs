@@ -176,6 +176,7 @@ pub struct Report {
     pub(super) unlisted: usize,
     pub(super) lost: usize,
     pub(super) unbegun: usize,
+    pub(super) refused: usize,
     pub(super) stop_times: StopTimes,
 }
 
@@ -224,10 +225,16 @@ impl Report {
         self.lost
     }
 
-    /// How many were waiting for room when the group ended, and never began.
+    /// How many never began, because the group had ended: they were waiting for a slot, or were spawned later.
     #[must_use]
     pub fn unbegun(&self) -> usize {
         self.unbegun
+    }
+
+    /// How many were dropped because they were spawned from outside into the [closed](super::TaskGroup::close) group.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused
     }
 
     /// How long tasks took to stop.
@@ -239,7 +246,7 @@ impl Report {
     /// Whether all tasks came to their end by themselves.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let others = self.unlisted + self.lost + self.unbegun;
+        let others = self.unlisted + self.lost + self.unbegun + self.refused;
         self.aborted.is_empty() && self.abandoned.is_empty() && others == 0
     }
 }
@@ -258,6 +265,7 @@ impl fmt::Display for Report {
             (self.unlisted, "before their first await"),
             (self.lost, "lost"),
             (self.unbegun, "never begun"),
+            (self.refused, "refused"),
         ];
         for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
             write!(f, ", and {count} {what}")?;

@@ -28,9 +28,6 @@ pub(super) struct Shared<S> {
     pub(super) abort_now: CancelHandle,
     /// The check for leaks that it belongs to.
     pub(super) check: Listed,
-    /// Ends when the group is closed and no future is left.
-    pub(super) still: Context,
-    still_now: CancelHandle,
     /// Ends when the group is closed and nobody is left.
     pub(super) idle: Context,
     idle_now: CancelHandle,
@@ -62,14 +59,25 @@ impl<S> Drop for Crew<S> {
     }
 }
 
-/// What futures of a group keep, and the group itself until it is closed: its count is theirs.
+/// What futures of a group keep, and the group itself until it is closed: its count is theirs. When a thread of a closed group
+/// spawns a future and no other is left, new ones are made.
 pub(super) struct Futures<S> {
     pub(super) crew: Arc<Crew<S>>,
+    /// Ends when the group is closed and no future is left.
+    pub(super) still: Context,
+    still_now: CancelHandle,
+}
+
+impl<S> Futures<S> {
+    pub(super) fn new(crew: Arc<Crew<S>>) -> Futures<S> {
+        let (still, guard) = leak::unseen(|| crew.shared.idle.without_cancel().with_cancel());
+        Futures { crew, still, still_now: guard.disarm() }
+    }
 }
 
 impl<S> Drop for Futures<S> {
     fn drop(&mut self) {
-        self.crew.shared.still_now.cancel();
+        self.still_now.cancel();
     }
 }
 
@@ -95,6 +103,8 @@ struct Outcomes {
     lost: usize,
     /// Of those that gave up: they were not even begun.
     unbegun: usize,
+    /// Tasks that came from outside when the group was closed, and were dropped.
+    refused: usize,
 }
 
 impl<S> Shared<S> {
@@ -106,13 +116,13 @@ impl<S> Shared<S> {
         limit: Option<usize>,
     ) -> Shared<S> {
         let check = leak::check_of(&context);
-        let [(abort, abort_now), (still, still_now), (idle, idle_now)] = leak::unseen(|| {
+        let [(abort, abort_now), (idle, idle_now)] = leak::unseen(|| {
             let detached = context.without_cancel();
             let abort = match grace {
                 Some(grace) => context.with_grace(grace),
                 None => detached.with_cancel(),
             };
-            [abort, detached.with_cancel(), detached.with_cancel()]
+            [abort, detached.with_cancel()]
         });
         Shared {
             check,
@@ -121,8 +131,6 @@ impl<S> Shared<S> {
             cancel,
             abort,
             abort_now: abort_now.disarm(),
-            still,
-            still_now: still_now.disarm(),
             idle,
             idle_now: idle_now.disarm(),
             on_failure,
@@ -144,6 +152,15 @@ impl<S> Shared<S> {
     pub(super) fn refuse(&self, error: Error) -> Refused {
         lock(&self.outcomes).gave_up = true;
         Refused::Done(error)
+    }
+
+    /// Records a task that was refused and cannot be handed back.
+    pub(super) fn count_refused(&self, refused: &Refused) {
+        let mut outcomes = lock(&self.outcomes);
+        match refused {
+            Refused::Done(_) => outcomes.unbegun += 1,
+            Refused::Closed | Refused::Full => outcomes.refused += 1,
+        }
     }
 
     // ── the limit ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -313,6 +330,7 @@ impl<S> Shared<S> {
             lost: outcomes.lost,
             aborted: outcomes.aborted.clone(),
             unbegun: outcomes.unbegun,
+            refused: outcomes.refused,
             ended: None,
         };
         drop(outcomes);
@@ -331,6 +349,7 @@ pub(super) struct SoFar {
     pub(super) lost: usize,
     pub(super) aborted: Vec<TaskInfo>,
     pub(super) unbegun: usize,
+    pub(super) refused: usize,
     /// The context's end, if it kept tasks from doing their work and none failed.
     pub(super) ended: Option<Error>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::info::TaskKind;
+use super::inside::Address;
 use super::roster::Record;
 use super::shared::{Futures, Shared};
 use super::spawn::Spawn;
@@ -52,6 +53,7 @@ pub(super) fn start_blocking<F, E, S>(
 {
     ticket.sit_down();
     let context = shared.context.clone();
+    let group = Address::of(shared);
     let (ticket, theirs) = ticket.split();
     let check = shared.check;
     // In the order in which they are dropped, if it never runs: what is the user's goes before the group hears of it (G2).
@@ -59,7 +61,7 @@ pub(super) fn start_blocking<F, E, S>(
     let run = move || {
         let (task, theirs) = both;
         let _checked = check.enter();
-        theirs.finish(task::run(|| task(context)));
+        theirs.finish(task::run(group, || task(context)));
     };
     if let Err(error) = spawn(Box::new(run)) {
         ticket.finish(Outcome::Failed(Cause::from(error)));

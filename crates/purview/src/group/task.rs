@@ -9,6 +9,7 @@ use std::task::{Context as Task, Poll};
 
 use super::failure::Panicked;
 use super::info::TaskKind;
+use super::inside::Address;
 use super::roster::{Record, Seat};
 use super::shared::{Crew, Futures, Shared};
 use crate::Context;
@@ -167,6 +168,7 @@ where
         // SAFETY: a future that has begun is pinned with the whole, and only ever dropped in place.
         let this = unsafe { self.get_unchecked_mut() };
         // Unwind safety: what panicked is dropped and not looked at again.
+        let _inside = this.ticket.as_ref().map(|it| Address::of(it.shared()).enter());
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _checked = this.ticket.as_ref().and_then(|it| it.shared().check.enter());
             if let (Work::New(_), Some(ticket)) = (&this.work, &this.ticket) {
@@ -208,8 +210,9 @@ where
     }
 }
 
-/// Runs a closure to its end.
-pub(super) fn run<E: Into<Cause>>(work: impl FnOnce() -> Result<(), E>) -> Outcome {
+/// Runs a closure of a group's to its end.
+pub(super) fn run<E: Into<Cause>>(group: Address, work: impl FnOnce() -> Result<(), E>) -> Outcome {
+    let _inside = group.enter();
     match catch_unwind(AssertUnwindSafe(|| work().map_err(Into::into))) {
         Ok(Ok(())) => Outcome::Finished,
         Ok(Err(error)) => Outcome::Failed(error),

@@ -33,7 +33,18 @@ pub struct Report {
     phases: Vec<PhaseReport>,
     abandoned: Vec<TaskInfo>,
     failures: Vec<Failure>,
+    not_begun: Vec<NotBegun>,
     nested: Vec<(Cow<'static, str>, Report)>,
+}
+
+/// Tasks of a group that never began.
+#[derive(Clone, Copy, Debug)]
+struct NotBegun {
+    group: &'static str,
+    /// The group had ended.
+    unbegun: usize,
+    /// It was closed.
+    refused: usize,
 }
 
 /// How a phase went. Told by [`Report::phases`].
@@ -106,12 +117,17 @@ impl Report {
         mut failures: Vec<Failure>,
     ) -> Report {
         let (mut phases, mut abandoned, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        let mut not_begun = Vec::new();
         for stage in stages {
             abandoned.append(&mut stage.held());
             failures.append(&mut stage.failures());
             for group in stage.groups() {
                 abandoned.append(&mut group.tasks());
-                failures.append(&mut group.failures());
+                let (mut failed, unbegun, refused) = group.told_so_far();
+                failures.append(&mut failed);
+                if unbegun + refused > 0 {
+                    not_begun.push(NotBegun { group: group.name(), unbegun, refused });
+                }
             }
             nested.append(&mut stage.nested());
             let Late { count, first } = stage.late();
@@ -124,7 +140,7 @@ impl Report {
                 canceled_tasks: first,
             });
         }
-        Report { why, forced, phases, abandoned, failures, nested }
+        Report { why, forced, phases, abandoned, failures, not_begun, nested }
     }
 
     /// The end it began with, such as a signal.
@@ -158,6 +174,19 @@ impl Report {
         &self.failures
     }
 
+    /// How many tasks of groups never began, because their group had ended: they were waiting for a slot, or were spawned later.
+    #[must_use]
+    pub fn unbegun(&self) -> usize {
+        self.not_begun.iter().map(|group| group.unbegun).sum()
+    }
+
+    /// How many tasks of groups were dropped, because they were spawned from outside into a group that its phase had
+    /// [closed](crate::TaskGroup::close).
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.not_begun.iter().map(|group| group.refused).sum()
+    }
+
     /// The reports of shutdowns within this one's phases, which were run to their end, by name.
     #[must_use]
     pub fn nested(&self) -> &[(Cow<'static, str>, Report)] {
@@ -170,13 +199,14 @@ impl Report {
         self.phases.iter().map(PhaseReport::took).sum()
     }
 
-    /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned, here and in what is nested. Work
-    /// that was canceled in its phase is no blemish.
+    /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned or [refused](Self::refused), here and
+    /// in what is nested. Work that was canceled in its phase is no blemish, nor is work that never began because of that.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.forced.is_none()
             && self.abandoned.is_empty()
             && self.failures.is_empty()
+            && self.refused() == 0
             && self.nested.iter().all(|(_, report)| report.is_clean())
     }
 
@@ -211,6 +241,15 @@ impl Report {
         }
         for task in &self.abandoned {
             write!(f, "\n{within}abandoned: {task}")?;
+        }
+        for &NotBegun { group, unbegun, refused } in &self.not_begun {
+            for (count, what) in [(unbegun, "never begun"), (refused, "refused")] {
+                match count {
+                    0 => {}
+                    1 => write!(f, "\n{within}{what}: 1 task of {group}")?,
+                    _ => write!(f, "\n{within}{what}: {count} tasks of {group}")?,
+                }
+            }
         }
         for (name, report) in &self.nested {
             report.write(f, &format!("{within}{name}: "))?;

@@ -67,7 +67,9 @@ struct TakingPart {
 pub(super) trait Owned: Send + Sync {
     fn close(&self);
     fn tasks(&self) -> Vec<TaskInfo>;
-    fn failures(&self) -> Vec<Failure>;
+    fn name(&self) -> &'static str;
+    /// The failures; how many tasks never began; and how many were refused.
+    fn told_so_far(&self) -> (Vec<Failure>, usize, usize);
 }
 
 impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
@@ -79,8 +81,12 @@ impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
         TaskGroup::tasks(self)
     }
 
-    fn failures(&self) -> Vec<Failure> {
-        TaskGroup::failures(self)
+    fn name(&self) -> &'static str {
+        self.context().name().unwrap_or("group")
+    }
+
+    fn told_so_far(&self) -> (Vec<Failure>, usize, usize) {
+        TaskGroup::told_so_far(self)
     }
 }
 

@@ -816,3 +816,60 @@ fn a_tree_of_tasks_in_a_closed_group_runs_to_its_last_leaf() {
     }
     assert_eq!(ran.load(Ordering::SeqCst), 63);
 }
+
+#[test]
+fn a_task_that_comes_from_outside_into_a_closed_group_is_told_of() {
+    let refusing = || {
+        let group = Arc::new(Group::new(&Context::background()));
+        let go = spawns_one_more(&group, |_| {});
+        group.close();
+        group.spawn_thread(|_ctx| unreachable!());
+        group.spawn(async |_ctx| unreachable!());
+        let back = group.try_spawn(async |_ctx| unreachable!()).expect_err("closed");
+        assert!(back.is_closed(), "it is handed back, so it is not counted");
+        drop(go);
+        while !group.is_empty() {
+            std::thread::yield_now();
+        }
+        Arc::into_inner(group).expect("no task has it")
+    };
+    let err = refusing().join_blocking().expect_err("two were dropped");
+    assert_eq!((err.refused(), err.failed(), err.ended().is_none()), (2, 0, true));
+    assert_eq!(err.to_string(), "2 tasks were not begun: the group was closed");
+    let report = block_on(refusing().shutdown("deploy", Duration::ZERO));
+    assert_eq!((report.refused(), report.finished(), report.is_clean()), (2, 1, false));
+    let text = report.to_string();
+    assert_eq!(text, "1 finished, 0 of them failed; 0 aborted, 0 abandoned, and 2 refused");
+}
+
+#[test]
+fn a_task_that_comes_when_its_group_has_ended_is_told_of_as_never_begun() {
+    let group = Group::new(&Context::background());
+    group.cancel_with("deploy");
+    group.spawn_thread(|_ctx| unreachable!());
+    let report = block_on(group.shutdown("again", Duration::ZERO));
+    assert_eq!((report.unbegun(), report.refused(), report.is_clean()), (1, 0, false));
+}
+
+#[test]
+fn a_thread_that_is_left_behind_is_no_member_that_can_spawn_from_elsewhere() {
+    let group = Arc::new(Group::new(&Context::background()));
+    let other = Arc::new(Group::new(&Context::background()));
+    let weak = Arc::downgrade(&other);
+    let waits = spawns_one_more(&other, |_| {});
+    let go = spawns_one_more(&group, move |_| {
+        let other = weak.upgrade().expect("the test keeps it");
+        other.spawn_thread(|_ctx| unreachable!());
+    });
+    other.close();
+    drop(go);
+    while !group.is_empty() {
+        std::thread::yield_now();
+    }
+    drop(waits);
+    while !other.is_empty() {
+        std::thread::yield_now();
+    }
+    let err = Arc::into_inner(other).expect("none has it").join_blocking();
+    assert_eq!(err.expect_err("a task of another group is an outsider").refused(), 1);
+}

@@ -473,3 +473,35 @@ fn a_task_of_a_group_that_a_phase_closed_may_spawn_the_rest_of_its_work() {
     assert_eq!(receipts.load(Ordering::SeqCst), 1);
     assert!(report.is_clean(), "{report}");
 }
+
+#[test]
+fn a_task_that_a_closed_group_did_not_take_is_in_the_report() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<io::Error>> =
+        Arc::new(TaskGroup::builder(&Context::background()).name("workers").build());
+    phases[0].own(Arc::clone(&group));
+    let _drain = phases[1].hold("drain");
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && group.is_closed());
+    group.spawn_thread(|_ctx| unreachable!());
+    drop(_drain);
+    let report = block_on(run);
+    assert_eq!((report.refused(), report.is_clean(), report.exit_code()), (1, false, 1));
+    assert!(report.to_string().ends_with("\nrefused: 1 task of workers"), "{report}");
+}
+
+#[test]
+fn tasks_that_never_began_before_their_group_was_canceled_are_told_of_and_no_blemish() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<Error>> =
+        Arc::new(TaskGroup::builder(phases[0].context()).name("workers").limit(1).build());
+    phases[0].own(Arc::clone(&group));
+    for _ in 0..3 {
+        group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    }
+    signal.cancel_with("SIGTERM");
+    let report = shutdown.run_blocking();
+    assert_eq!((report.unbegun(), report.is_clean()), (2, true), "{report}");
+    assert!(report.to_string().ends_with("\nnever begun: 2 tasks of workers"), "{report}");
+}
