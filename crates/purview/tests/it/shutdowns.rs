@@ -505,3 +505,59 @@ fn tasks_that_never_began_before_their_group_was_canceled_are_told_of_and_no_ble
     assert_eq!((report.unbegun(), report.is_clean()), (2, true), "{report}");
     assert!(report.to_string().ends_with("\nnever begun: 2 tasks of workers"), "{report}");
 }
+
+#[test]
+fn a_nested_shutdown_that_is_still_under_way_is_in_the_report_with_what_is_stuck() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let drain = shutdown.phase("drain", SECOND * 20);
+    let mut search = drain.nested("search");
+    let flush = search.phase("flush", SECOND * 60);
+    let mut index = flush.nested("index");
+    let merge = index.phase("merge", SECOND * 60);
+    merge.on_begin("log", async |_ctx| Err(io::Error::other("disk full")));
+    let (_writer, _segment) = (flush.hold("writer 7"), merge.hold("segment 3"));
+    let mut runs = [Box::pin(index.run()), Box::pin(search.run())];
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    for nested in &mut runs {
+        assert!(poll_once(nested.as_mut()).is_pending());
+    }
+    clock.advance(SECOND * 20);
+    // The outer one first: those within it have not heard of their end.
+    let report = block_on(run);
+    let [(name, search)] = report.nested() else { panic!("{report}") };
+    assert_eq!((&**name, search.is_clean(), search.forced().is_some()), ("search", false, true));
+    assert!(names(search.abandoned()).contains(&"writer 7"), "{report}");
+    let [(name, index)] = search.nested() else { panic!("{report}") };
+    assert_eq!((&**name, index.is_clean(), index.forced().is_some()), ("index", false, true));
+    assert_eq!(names(index.abandoned()), ["segment 3"]);
+    assert_eq!(index.failures()[0].cause().to_string(), "disk full");
+    let text = report.to_string();
+    assert!(text.contains("\nsearch: abandoned: task writer 7 ("), "{text}");
+    assert!(text.contains("\nsearch: index: abandoned: task segment 3 ("), "{text}");
+    assert!(text.contains("\nsearch: index: merge: 20.000s of 60.000s; "), "{text}");
+}
+
+#[test]
+fn a_nested_shutdown_that_was_dropped_is_in_the_report_only_if_its_phase_had_begun() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let drain = shutdown.phase("drain", SECOND * 20);
+    drop(drain.nested("never started"));
+    let mut search = drain.nested("search");
+    let flush = search.phase("flush", SECOND * 60);
+    let _writer = flush.hold("writer 7");
+    let mut nested = Box::pin(search.run());
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && poll_once(nested.as_mut()).is_pending());
+    drop(nested);
+    let report = block_on(run);
+    let [(name, search)] = report.nested() else { panic!("{report}") };
+    assert_eq!((&**name, names(search.abandoned())), ("search", vec!["writer 7"]));
+    assert!(!report.is_clean());
+}
