@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use super::Hold;
+use super::nested::Progress;
 use super::stage::Stage;
 use crate::Context;
 use crate::error::Cause;
@@ -52,10 +54,10 @@ impl Hook {
 }
 
 /// Work that has begun. All of it is polled by whoever runs the shutdown.
-#[derive(Default)]
 pub(super) struct Running {
     work: Vec<Begun>,
-    failures: Vec<Failure>,
+    /// Where failures are told.
+    progress: Arc<Progress>,
 }
 
 struct Begun {
@@ -67,13 +69,17 @@ struct Begun {
 }
 
 impl Running {
+    pub(super) fn new(progress: Arc<Progress>) -> Running {
+        Running { work: Vec::new(), progress }
+    }
+
     pub(super) fn begin(&mut self, stage: &Stage) {
         for Hook { name, location, hold, begin } in stage.begin_hooks() {
             let ctx = stage.over.clone();
             match catch_unwind(AssertUnwindSafe(|| begin(ctx))) {
                 Ok(work) => self.work.push(Begun { work, name, location, _hold: hold }),
                 Err(panic) => {
-                    self.failures.push(Failure::new(Some(name), location, panicked(panic)));
+                    self.progress.add_failure(Failure::new(Some(name), location, panicked(panic)));
                 }
             }
         }
@@ -94,15 +100,15 @@ impl Running {
             };
             let over = self.work.swap_remove(i);
             if let Err(cause) = result {
-                self.failures.push(Failure::new(Some(over.name.clone()), over.location, cause));
+                self.progress.add_failure(Failure::new(
+                    Some(over.name.clone()),
+                    over.location,
+                    cause,
+                ));
             }
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(over))) {
                 let _ = panicked(panic); // the hook has reported it
             }
         }
-    }
-
-    pub(super) fn take_failures(&mut self) -> Vec<Failure> {
-        std::mem::take(&mut self.failures)
     }
 }

@@ -129,7 +129,10 @@ impl Report {
                     not_begun.push(NotBegun { group: group.name(), unbegun, refused });
                 }
             }
-            nested.append(&mut stage.nested());
+            for one in stage.nested() {
+                let forced = stage.over.err().or_else(|| forced.clone());
+                nested.push((one.name.clone(), one.report(forced)));
+            }
             let Late { count, first } = stage.late();
             phases.push(PhaseReport {
                 name: stage.place.name,
@@ -187,7 +190,8 @@ impl Report {
         self.not_begun.iter().map(|group| group.refused).sum()
     }
 
-    /// The reports of shutdowns within this one's phases, which were run to their end, by name.
+    /// The reports of shutdowns within this one's phases, by name. One that has not come to its end, because this one has, is told of
+    /// as it is at that moment, and counts as forced.
     #[must_use]
     pub fn nested(&self) -> &[(Cow<'static, str>, Report)] {
         &self.nested

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::hooks::Hook;
-use super::report::Report;
+use super::nested::Nested;
 use crate::clock::Tick;
 use crate::error::{By, Cause};
 use crate::group::{Failure, Record, Roster};
@@ -60,7 +60,7 @@ struct TakingPart {
     hooks: Vec<Hook>,
     failures: Vec<Failure>,
     groups: Vec<Arc<dyn Owned>>,
-    nested: Vec<(Cow<'static, str>, Report)>,
+    nested: Vec<Arc<Nested>>,
 }
 
 /// A group, whatever its tasks' error is and whatever starts them.
@@ -224,21 +224,37 @@ impl Stage {
         self.groups().iter().for_each(|group| group.close());
     }
 
-    pub(super) fn add_nested(&self, name: Cow<'static, str>, report: Report) {
-        self.taking_part().nested.push((name, report));
+    pub(super) fn add_nested(&self, nested: Arc<Nested>) {
+        self.taking_part().nested.push(nested);
     }
 
-    pub(super) fn nested(&self) -> Vec<(Cow<'static, str>, Report)> {
+    pub(super) fn remove_nested(&self, nested: &Arc<Nested>) {
+        let mut parts = self.taking_part();
+        let place = parts.nested.iter().position(|other| Arc::ptr_eq(other, nested));
+        let removed = place.map(|place| parts.nested.remove(place));
+        drop(parts);
+        drop(removed);
+    }
+
+    pub(super) fn nested(&self) -> Vec<Arc<Nested>> {
         self.taking_part().nested.clone()
+    }
+
+    pub(super) fn let_go_of_nested(&self) {
+        let nested = std::mem::take(&mut self.taking_part().nested);
+        drop(nested); // with the users' causes
     }
 
     pub(super) fn failures(&self) -> Vec<Failure> {
         self.taking_part().failures.clone()
     }
 
+    /// What is nested stays, and what failed: a shutdown that this one is nested in may have to tell of it.
     pub(super) fn let_go(&self) {
-        let over = TakingPart { is_begun: true, is_over: true, ..TakingPart::default() };
-        let before = std::mem::replace(&mut *self.taking_part(), over);
+        let mut parts = self.taking_part();
+        (parts.is_begun, parts.is_over) = (true, true);
+        let before = (std::mem::take(&mut parts.hooks), std::mem::take(&mut parts.groups));
+        drop(parts);
         drop(before); // the user's, so under no lock
     }
 }
