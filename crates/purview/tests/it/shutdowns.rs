@@ -561,3 +561,18 @@ fn a_nested_shutdown_that_was_dropped_is_in_the_report_only_if_its_phase_had_beg
     assert_eq!((&**name, names(search.abandoned())), ("search", vec!["writer 7"]));
     assert!(!report.is_clean());
 }
+
+#[test]
+fn the_report_has_the_whole_chain_of_what_failed() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let opened = || anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound));
+    phases[0].on_begin("read", async move |_ctx| Err(opened().context("open x").context("start")));
+    let group: TaskGroup<anyhow::Error> =
+        TaskGroup::builder(&Context::background()).on_failure(OnFailure::Isolate).build();
+    group.spawn_thread(move |_ctx| Err(opened().context("open y").context("start")));
+    phases[0].own(group);
+    signal.cancel_with("SIGTERM");
+    let text = shutdown.run_blocking().to_string();
+    assert!(text.contains("): start: open x: entity not found\n"), "{text}");
+    assert!(text.ends_with("): start: open y: entity not found"), "{text}");
+}
