@@ -5,6 +5,7 @@
 //! is not the node's own: an error that is kept for years keeps that one piece of memory, and no context, value or parent.
 #![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -32,6 +33,8 @@ use crate::tree::Node;
 /// assert_eq!(err.to_string(), "context canceled: the client went away");
 /// assert_eq!(err.origin().context(), ctx.id());
 /// ```
+///
+/// Displayed, it is "context canceled" or "context deadline exceeded", and the cause.
 ///
 /// It keeps no context alive: what it tells is read from a piece of memory that the context leaves behind.
 pub struct Error(Origin);
@@ -122,7 +125,10 @@ impl Error {
     }
 
     /// Finds a context's error in an error chain: `err` itself, or anything that [`source`](std::error::Error::source)
-    /// leads to, also behind an [`io::Error`].
+    /// leads to, also behind an [`io::Error`] and in a [`GroupError`](crate::GroupError).
+    ///
+    /// From the error that was found, [`cause`](Self::cause) leads on. Its `source()` does not: the cause is part of what an
+    /// `Error` displays, and is not displayed once more by what prints a chain. `source()` is the cause's own source.
     ///
     /// ```
     /// use purview::{Context, Error};
@@ -145,7 +151,7 @@ impl Error {
             let content = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             link = match content {
                 Some(content) => content,
-                None => link.source()?,
+                None => behind(link)?,
             };
         }
     }
@@ -193,9 +199,63 @@ impl fmt::Debug for Error {
     }
 }
 
+/// The cause is in the text, so the source is what is behind it: the cause's own source. A chain that is printed says nothing twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause().map(|cause| &**cause as _)
+        self.cause()?.source()
+    }
+}
+
+thread_local! {
+    /// Whether this thread asks for a source to [find](Error::find) an end in it.
+    static FINDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The source of `link`, or, where an error of this crate prints it instead of having it as its source, what it prints.
+fn behind<'a>(
+    link: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    /// Restores what was before, also by a panic of the user's code.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            FINDING.set(self.0);
+        }
+    }
+    let _before = Before(FINDING.replace(true));
+    link.source()
+}
+
+/// The source of an error that prints `shown`: by the rule of std, what it prints is not its source. But who looks for an end has to
+/// come by it, and what an error contains is not to be had by its type where that has a parameter.
+pub(crate) fn source_of_shown<'a>(
+    shown: &'a (dyn std::error::Error + 'static),
+    source: Option<&'a (dyn std::error::Error + 'static)>,
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    if FINDING.get() { Some(shown) } else { source }
+}
+
+/// An error with all that is behind it: its text, and that of each source which the text before does not have in it.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+/// As many links are printed; a chain may be a ring.
+const LINKS: usize = 32;
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut link = self.0;
+        for _ in 0..LINKS {
+            let Some(source) = link.source() else { return Ok(()) };
+            let text = source.to_string();
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
+            link = source;
+        }
+        if link.source().is_some() { f.write_str(": …") } else { Ok(()) }
     }
 }
 

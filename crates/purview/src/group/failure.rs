@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Chain, Error, source_of_shown};
 
 /// As many failures are kept; the rest is counted. A group may have a million tasks that all fail.
 pub(super) const KEPT: usize = 16;
@@ -64,11 +64,13 @@ impl Failure {
     }
 }
 
+/// The task, and its cause with all of the cause's sources: a report is text, of which nobody can ask more.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = Chain(&*self.cause);
         match self.name() {
-            Some(name) => write!(f, "task {name} ({}): {}", self.location, self.cause),
-            None => write!(f, "task ({}): {}", self.location, self.cause),
+            Some(name) => write!(f, "task {name} ({}): {cause}", self.location),
+            None => write!(f, "task ({}): {cause}", self.location),
         }
     }
 }
@@ -238,11 +240,14 @@ impl<E> fmt::Debug for GroupError<E> {
     }
 }
 
+/// The failures are in the text, with all their sources, so they are no source of this; an [end](GroupError::ended) is in the text with
+/// its cause, and leads on to the cause's source. [`Error::find`] finds both.
 impl<E> std::error::Error for GroupError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self.failures.first() {
-            Some(first) => Some(&*first.cause),
-            None => self.ended.as_ref().map(|ended| ended as _),
+        match (self.failures.first(), &self.ended) {
+            (Some(first), _) => source_of_shown(&*first.cause, None),
+            (None, Some(ended)) => source_of_shown(ended, ended.source()),
+            (None, None) => None,
         }
     }
 }

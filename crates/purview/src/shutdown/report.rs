@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stage::{Late, Stage};
+use crate::error::Chain;
 use crate::{Error, Failure, TaskInfo};
 
 /// What became of everything. Made by [`Shutdown::run`](super::Shutdown::run); displayed, it is the log's last lines.
@@ -269,7 +270,7 @@ impl fmt::Display for Report {
         for (why, before) in [(&self.why, ": "), (&self.forced, ", then ")] {
             if let Some(why) = why {
                 match why.cause() {
-                    Some(cause) => write!(f, "{before}{cause}")?,
+                    Some(cause) => write!(f, "{before}{}", Chain(&**cause))?,
                     None => write!(f, "{before}{why}")?,
                 }
             }
