@@ -873,3 +873,23 @@ fn a_thread_that_is_left_behind_is_no_member_that_can_spawn_from_elsewhere() {
     let err = Arc::into_inner(other).expect("none has it").join_blocking();
     assert_eq!(err.expect_err("a task of another group is an outsider").refused(), 1);
 }
+
+#[test]
+fn a_thread_that_stops_when_it_is_told_to_has_not_failed_whatever_its_error_is() {
+    let (ctx, guard) = Context::background().with_cancel();
+    let group: TaskGroup<anyhow::Error> = TaskGroup::new(&ctx);
+    group.spawn_thread(|ctx| Err(ctx.done().wait().into()));
+    let scope = std::thread::scope(|s| {
+        let scope = s.spawn(|| {
+            thread::scope(&ctx, |s| {
+                s.spawn(|ctx| -> anyhow::Result<()> { Err(ctx.done().wait().into()) });
+            })
+        });
+        guard.cancel_with("deploy");
+        scope.join().expect("no panic")
+    });
+    for err in [scope.expect_err("told"), group.join_blocking().expect_err("told")] {
+        assert_eq!((err.failed(), err.to_string()), (0, "context canceled: deploy".to_string()));
+        assert!(err.ended().is_some());
+    }
+}

@@ -576,3 +576,19 @@ fn the_report_has_the_whole_chain_of_what_failed() {
     assert!(text.contains("): start: open x: entity not found\n"), "{text}");
     assert!(text.ends_with("): start: open y: entity not found"), "{text}");
 }
+
+#[test]
+fn work_that_stops_when_its_time_is_up_is_canceled_and_has_not_failed() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let _hold = phases[2].hold("cancel");
+    phases[1].on_begin("flush", async |ctx: Context| anyhow::Ok(ctx.sleep(SECOND * 3600).await?));
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 20);
+    assert!(poll_once(run.as_mut()).is_pending());
+    drop(_hold);
+    let report = block_on(run);
+    assert_eq!(names(report.phases()[1].canceled_tasks()), ["flush"]);
+    assert!(report.is_clean(), "{report}");
+}
