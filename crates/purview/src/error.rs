@@ -142,18 +142,15 @@ impl Error {
     /// ```
     #[must_use]
     pub fn find<'a>(err: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-        let mut link = err;
-        loop {
-            if let Some(found) = link.downcast_ref::<Error>() {
-                return Some(found);
-            }
-            // An io::Error's source is its content's source: the content itself has to be asked for.
-            let content = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            link = match content {
-                Some(content) => content,
-                None => behind(link)?,
-            };
-        }
+        links(err).find_map(|link| link.downcast_ref())
+    }
+
+    /// Whether `err` says no more than that a context has ended, with this error: by the rule for ends of
+    /// [groups](crate::TaskGroup).
+    pub(crate) fn is_all_of(&self, err: &(dyn std::error::Error + 'static)) -> bool {
+        let is_this = |found: &Error| found.origin().context() == self.origin().context();
+        links(err).any(|link| link.downcast_ref().is_some_and(is_this))
+            || err.to_string() == self.to_string()
     }
 
     fn root(&self) -> Ending {
@@ -209,6 +206,27 @@ impl std::error::Error for Error {
 thread_local! {
     /// Whether this thread asks for a source to [find](Error::find) an end in it.
     static FINDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As many links of a chain are followed; it may be a ring.
+const FOLLOWED: usize = 1000;
+
+/// The links of a chain, from `err` on, also those that an error contains and does not have as its source.
+fn links<'a>(
+    err: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    let next = |link: &&'a (dyn std::error::Error + 'static)| {
+        let link = *link;
+        // An io::Error's source is its content's source: the content itself has to be asked for. So it is with an Error's cause.
+        if let Some(content) = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            return Some(content as _);
+        }
+        match link.downcast_ref::<Error>() {
+            Some(error) => error.cause().map(|cause| &**cause as _),
+            None => behind(link),
+        }
+    };
+    std::iter::successors(Some(err), next).take(FOLLOWED)
 }
 
 /// The source of `link`, or, where an error of this crate prints it instead of having it as its source, what it prints.

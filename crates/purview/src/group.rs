@@ -82,6 +82,15 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// assert_eq!(err.failures()[0].cause().to_string(), "disk full");
 /// ```
 ///
+/// # Failures and ends
+/// A task's `Err` is a failure, unless it says no more than that the task was told to stop. It is an *end* if the group's context is
+/// done, and either the context's error is in its chain, as [`Error::find`](crate::Error::find) follows it, or its text is exactly the
+/// text of that error. An end of another context, such as the deadline of a query, is a failure.
+///
+/// The rule of the text is for errors that hide what they are made of: an `anyhow::Error` or an `eyre::Report` that becomes a box has no
+/// type inside that could be asked for. A [failure's](Failure::cause) cause is hidden in the same way; with
+/// [`errors`](GroupBuilder::errors) a group says how its errors become causes.
+///
 /// # When it is dropped
 /// Its context is canceled, and nothing is detached unseen: futures are dropped at their next await, when the group's
 /// [grace](GroupBuilder::grace) is over; at once, if it was given none. Threads cannot be stopped from outside: they are told.
@@ -92,7 +101,8 @@ pub struct TaskGroup<E, S: 'static = NoSpawn> {
     own: Mutex<Own<S>>,
     guard: CancelGuard,
     has_grace: bool,
-    of: PhantomData<fn() -> E>,
+    /// How an error becomes a cause, if not by `Into`.
+    errors: Option<fn(E) -> Cause>,
 }
 
 /// What lets a group take tasks.
@@ -246,9 +256,17 @@ impl<E, S> TaskGroup<E, S> {
         S: Send + Sync + 'static,
     {
         let thread = named_thread(name.as_deref());
+        let to_cause = self.to_cause();
         self.begin(name, location, TaskKind::Blocking, move |shared, ticket| {
-            start_blocking(shared, ticket, task, |run| thread.spawn(run).map(drop));
+            start_blocking(shared, ticket, task, to_cause, |run| thread.spawn(run).map(drop));
         });
+    }
+
+    fn to_cause(&self) -> fn(E) -> Cause
+    where
+        E: Into<Cause>,
+    {
+        self.errors.unwrap_or(Into::into)
     }
 
     /// Has `start` called with the task's ticket: now, if there is room, or later, or never.
@@ -455,8 +473,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        let location = Location::caller();
-        self.begin(None, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+        self.spawn_as(None, Location::caller(), task);
     }
 
     /// The same, with a name.
@@ -481,8 +498,23 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        let (name, location) = (Some(name.into()), Location::caller());
-        self.begin(name, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+        self.spawn_as(Some(name.into()), Location::caller(), task);
+    }
+
+    fn spawn_as<F, Fut>(
+        &self,
+        name: Option<Cow<'static, str>>,
+        location: &'static Location<'static>,
+        task: F,
+    ) where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let to_cause = self.to_cause();
+        self.begin(name, location, TaskKind::Async, move |shared, ticket| {
+            start(shared, ticket, task, to_cause);
+        });
     }
 
     /// Starts a task now, or not at all.
@@ -517,7 +549,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         if !self.shared.has_room() {
             return Err(TrySpawnError { task, refused: Refused::Full });
         }
-        start_now(&self.shared, futures, Location::caller(), task);
+        start_now(&self.shared, futures, Location::caller(), task, self.to_cause());
         Ok(())
     }
 
@@ -582,7 +614,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
                 Err(refused) => return Err(TrySpawnError { task, refused }),
             };
             std::mem::forget((permit, unused)); // given back when the task has ended
-            start_now(&self.shared, futures, location, task);
+            start_now(&self.shared, futures, location, task, self.to_cause());
             Ok(())
         }
     }
@@ -610,8 +642,10 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         F: FnOnce(Context) -> Result<(), E> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        self.begin(None, Location::caller(), TaskKind::Blocking, |shared, ticket| {
-            start_blocking(shared, ticket, task, |run| shared.spawner.spawn_blocking(run));
+        let to_cause = self.to_cause();
+        self.begin(None, Location::caller(), TaskKind::Blocking, move |shared, ticket| {
+            let spawn = |run| shared.spawner.spawn_blocking(run);
+            start_blocking(shared, ticket, task, to_cause, spawn);
         });
     }
 }

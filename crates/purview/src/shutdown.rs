@@ -305,7 +305,8 @@ impl Phase {
 
     /// Has `work` run when the phase begins, as a part of [`Shutdown::run`]: a pool is closed, a last record is written. Its context
     /// ends when the phase's time is up; the work goes on for as long as any phase does, and is dropped at the very end. Work that
-    /// comes when the phase has begun is not run: that is a failure in the report.
+    /// comes when the phase has begun is not run: that is a failure in the report. What it returns is a failure or an end, by the
+    /// [rule of groups](TaskGroup#failures-and-ends): work that stops because its time is up is canceled, and has not failed.
     ///
     /// ```
     /// use purview::{Context, shutdown::Shutdown};

@@ -146,3 +146,38 @@ fn a_service_whose_tasks_stop_when_they_are_told_to_exits_with_zero() {
         assert_eq!(report.exit_code(), 0);
     });
 }
+
+#[test]
+fn a_group_that_says_how_errors_become_causes_shows_what_is_inside() {
+    run(async {
+        let group: TaskGroup<anyhow::Error> = TaskGroup::builder(&Context::background())
+            .on_failure(OnFailure::Isolate)
+            .errors(|err: anyhow::Error| {
+                Cause::from(err.reallocate_into_boxed_dyn_error_without_backtrace())
+            })
+            .limit(1)
+            .build();
+        let full = async |_ctx| Err(io::Error::other("disk full").into());
+        group.spawn(full);
+        group.spawn_named("second", full); // past the limit
+        group.spawn_ready(full).await.expect("it isolates");
+        group.spawn_blocking(|_ctx| Err(io::Error::other("disk full").into()));
+        group.spawn(async |ctx: Context| Ok(ctx.sleep(HOUR).await?));
+        group.cancel_with("deploy");
+        let err = group.join().await.expect_err("they failed");
+        assert!(err.failed() > 0);
+        for failure in err.failures() {
+            assert!(failure.cause().downcast_ref::<io::Error>().is_some(), "{failure}");
+        }
+
+        let group: TaskGroup<eyre::Report> = TaskGroup::builder(&Context::background())
+            .errors(|report: eyre::Report| match report.downcast::<io::Error>() {
+                Ok(err) => Cause::from(err),
+                Err(other) => Cause::from(other),
+            })
+            .build();
+        group.spawn(async |_ctx| Err(io::Error::other("disk full").into()));
+        let err = group.join().await.expect_err("it failed");
+        assert!(err.failures()[0].cause().downcast_ref::<io::Error>().is_some());
+    });
+}

@@ -139,7 +139,7 @@ impl<'scope, E> Scope<'scope, '_, E> {
         let (check, group) = (shared.check, Address::of(shared));
         let run = move || {
             let _checked = check.enter();
-            theirs.finish(super::task::run(group, || task(&context)));
+            theirs.finish(super::task::run(group, Into::into, || task(&context)));
         };
         if let Err(error) = thread.spawn_scoped(self.threads, run) {
             ticket.finish(Outcome::Failed(Cause::from(error)));

@@ -256,7 +256,7 @@ impl<S> Shared<S> {
                 let mut how = How::Failed;
                 panics.catch(|| {
                     // The user's error is asked, so no lock is held.
-                    if self.context.err().is_some_and(|end| is_of(&cause, &end)) {
+                    if self.context.err().is_some_and(|end| end.is_all_of(&*cause)) {
                         how = How::GaveUp;
                     }
                 });
@@ -363,10 +363,4 @@ impl<S> Drop for UnusedRoom<'_, S> {
             self.0.begin_waiting();
         }
     }
-}
-
-/// Whether an error says no more than that the context has ended.
-fn is_of(cause: &Cause, end: &Error) -> bool {
-    let found = Error::find(&**cause);
-    found.is_some_and(|error| error.origin().context() == end.origin().context())
 }

@@ -21,23 +21,28 @@ pub(super) fn start_now<F, Fut, E, S: Spawn>(
     futures: Arc<Futures<S>>,
     location: &'static Location<'static>,
     task: F,
+    to_cause: fn(E) -> Cause,
 ) where
     F: FnOnce(Context) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<Cause> + 'static,
+    E: 'static,
 {
     let record = Record { name: None, location, kind: TaskKind::Async, begun: Tick::NEVER };
-    start(shared, Ticket::new(futures, record), task);
+    start(shared, Ticket::new(futures, record), task, to_cause);
 }
 
 /// Hands a task to the runtime.
-pub(super) fn start<F, Fut, E, S: Spawn>(shared: &Shared<S>, ticket: Ticket<S>, task: F)
-where
+pub(super) fn start<F, Fut, E, S: Spawn>(
+    shared: &Shared<S>,
+    ticket: Ticket<S>,
+    task: F,
+    to_cause: fn(E) -> Cause,
+) where
     F: FnOnce(Context) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<Cause> + 'static,
+    E: 'static,
 {
-    shared.spawner.spawn(Tracked::new(task, ticket));
+    shared.spawner.spawn(Tracked::new(task, ticket, to_cause));
 }
 
 /// Has a task run by `spawn`; where that cannot be, that is the task's failure.
@@ -45,10 +50,11 @@ pub(super) fn start_blocking<F, E, S>(
     shared: &Shared<S>,
     mut ticket: Ticket<S>,
     task: F,
+    to_cause: fn(E) -> Cause,
     spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> std::io::Result<()>,
 ) where
     F: FnOnce(Context) -> Result<(), E> + Send + 'static,
-    E: Into<Cause>,
+    E: 'static,
     S: Send + Sync + 'static,
 {
     ticket.sit_down();
@@ -61,7 +67,7 @@ pub(super) fn start_blocking<F, E, S>(
     let run = move || {
         let (task, theirs) = both;
         let _checked = check.enter();
-        theirs.finish(task::run(group, || task(context)));
+        theirs.finish(task::run(group, to_cause, || task(context)));
     };
     if let Err(error) = spawn(Box::new(run)) {
         ticket.finish(Outcome::Failed(Cause::from(error)));

@@ -63,6 +63,8 @@ pub(super) struct Running {
 struct Begun {
     // In the order in which they are dropped: the phase waits for the work to be gone.
     work: Work,
+    /// The work's.
+    context: Context,
     name: Cow<'static, str>,
     location: &'static Location<'static>,
     _hold: Hold,
@@ -75,9 +77,10 @@ impl Running {
 
     pub(super) fn begin(&mut self, stage: &Stage) {
         for Hook { name, location, hold, begin } in stage.begin_hooks() {
-            let ctx = stage.over.clone();
+            let context = stage.over.clone();
+            let ctx = context.clone();
             match catch_unwind(AssertUnwindSafe(|| begin(ctx))) {
-                Ok(work) => self.work.push(Begun { work, name, location, _hold: hold }),
+                Ok(work) => self.work.push(Begun { work, context, name, location, _hold: hold }),
                 Err(panic) => {
                     self.progress.add_failure(Failure::new(Some(name), location, panicked(panic)));
                 }
@@ -99,7 +102,14 @@ impl Running {
                 Err(panic) => Err(panicked(panic)),
             };
             let over = self.work.swap_remove(i);
-            if let Err(cause) = result {
+            // By the rule for ends, as in a group: it was told to stop, and is counted as canceled when its hold goes.
+            let is_end =
+                |cause: &Cause| over.context.err().is_some_and(|end| end.is_all_of(&**cause));
+            let failed = result.err().filter(|cause| {
+                // The user's error is asked.
+                !catch_unwind(AssertUnwindSafe(|| is_end(cause))).unwrap_or(false)
+            });
+            if let Some(cause) = failed {
                 self.progress.add_failure(Failure::new(
                     Some(over.name.clone()),
                     over.location,
