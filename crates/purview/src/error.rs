@@ -127,8 +127,8 @@ impl Error {
     /// Finds a context's error in an error chain: `err` itself, or anything that [`source`](std::error::Error::source)
     /// leads to, also behind an [`io::Error`] and in a [`GroupError`](crate::GroupError).
     ///
-    /// From the error that was found, [`cause`](Self::cause) leads on. Its `source()` does not: the cause is part of what an
-    /// `Error` displays, and is not displayed once more by what prints a chain. `source()` is the cause's own source.
+    /// [`cause`](Self::cause) of the error that is found is its cause; `source()` is the cause's own source, since an `Error` displays
+    /// its cause and a chain should not say it twice.
     ///
     /// ```
     /// use purview::{Context, Error};
@@ -145,8 +145,7 @@ impl Error {
         links(err).find_map(|link| link.downcast_ref())
     }
 
-    /// Whether `err` says no more than that a context has ended, with this error: by the rule for ends of
-    /// [groups](crate::TaskGroup).
+    /// Whether `err` is an end by the [rule of groups](crate::TaskGroup#failures-and-ends), this being the context's error.
     pub(crate) fn is_all_of(&self, err: &(dyn std::error::Error + 'static)) -> bool {
         let is_this = |found: &Error| found.origin().context() == self.origin().context();
         links(err).any(|link| link.downcast_ref().is_some_and(is_this))
@@ -196,7 +195,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The cause is in the text, so the source is what is behind it: the cause's own source. A chain that is printed says nothing twice.
+/// The text contains the cause, so `source()` is the cause's own source: a chain that is displayed says nothing twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause()?.source()
@@ -208,7 +207,7 @@ thread_local! {
     static FINDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As many links of a chain are followed; it may be a ring.
+/// The most links that are followed: a chain may be a ring.
 const FOLLOWED: usize = 1000;
 
 /// The links of a chain, from `err` on, also those that an error contains and does not have as its source.
@@ -229,7 +228,7 @@ fn links<'a>(
     std::iter::successors(Some(err), next).take(FOLLOWED)
 }
 
-/// The source of `link`, or, where an error of this crate prints it instead of having it as its source, what it prints.
+/// Returns the source of `link`; for an error of this crate that displays another one, that one.
 fn behind<'a>(
     link: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a (dyn std::error::Error + 'static)> {
@@ -244,8 +243,8 @@ fn behind<'a>(
     link.source()
 }
 
-/// The source of an error that prints `shown`: by the rule of std, what it prints is not its source. But who looks for an end has to
-/// come by it, and what an error contains is not to be had by its type where that has a parameter.
+/// The source of an error that displays `shown`: by std's rule, what it displays is not its source. [`Error::find`] gets it all the
+/// same, and cannot get it by downcasting, since the type of the error that contains it may have a parameter.
 pub(crate) fn source_of_shown<'a>(
     shown: &'a (dyn std::error::Error + 'static),
     source: Option<&'a (dyn std::error::Error + 'static)>,
@@ -253,10 +252,10 @@ pub(crate) fn source_of_shown<'a>(
     if FINDING.get() { Some(shown) } else { source }
 }
 
-/// An error with all that is behind it: its text, and that of each source which the text before does not have in it.
+/// Displays an error with all its sources, leaving out a source whose text is part of the text before it.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
-/// As many links are printed; a chain may be a ring.
+/// The most links that are displayed: a chain may be a ring.
 const LINKS: usize = 32;
 
 impl fmt::Display for Chain<'_> {

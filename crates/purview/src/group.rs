@@ -83,13 +83,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// ```
 ///
 /// # Failures and ends
-/// A task's `Err` is a failure, unless it says no more than that the task was told to stop. It is an *end* if the group's context is
-/// done, and either the context's error is in its chain, as [`Error::find`](crate::Error::find) follows it, or its text is exactly the
-/// text of that error. An end of another context, such as the deadline of a query, is a failure.
+/// A task's `Err` is a failure, unless it only reports that the task was canceled. It is an *end* if the group's context is done and
+/// either the context's error is in its chain, as [`Error::find`](crate::Error::find) follows it, or its text is exactly the text of
+/// that error. The error of another context, such as the deadline of a query, is a failure.
 ///
-/// The rule of the text is for errors that hide what they are made of: an `anyhow::Error` or an `eyre::Report` that becomes a box has no
-/// type inside that could be asked for. A [failure's](Failure::cause) cause is hidden in the same way; with
-/// [`errors`](GroupBuilder::errors) a group says how its errors become causes.
+/// The text is compared for errors that hide their content: an `anyhow::Error` or `eyre::Report` that becomes a box cannot be
+/// downcast. Neither can the [cause](Failure::cause) of a failure that was made of one, unless the group is given
+/// [`errors`](GroupBuilder::errors).
 ///
 /// # When it is dropped
 /// Its context is canceled, and nothing is detached unseen: futures are dropped at their next await, when the group's
@@ -165,9 +165,9 @@ impl<E, S> TaskGroup<E, S> {
     /// Closes the group permanently to tasks from outside. A running task of the group may go on to spawn in it: the group is
     /// not over before that task is.
     ///
-    /// A task is inside while it is polled, or while its closure runs on its own thread. Whatever else spawns into a closed group
-    /// is outside, a thread that a task started by itself among it. What it spawns is dropped, and counted:
-    /// [`join`](Self::join) and [`shutdown`](Self::shutdown) report it as [refused](GroupError::refused).
+    /// A task is inside while it is polled, or while its closure runs on its own thread. Everything else is outside, including
+    /// threads that a task started by itself. A task that is spawned from outside is dropped and counted: [`join`](Self::join) and
+    /// [`shutdown`](Self::shutdown) report it as [refused](GroupError::refused).
     ///
     /// ```
     /// use purview::{Context, Error, TaskGroup};
@@ -296,7 +296,7 @@ impl<E, S> TaskGroup<E, S> {
         }));
     }
 
-    /// One more task, unless the group has ended, or is closed to who calls.
+    /// Enters one more task, unless the group has ended or is closed to the caller.
     fn enter(&self) -> Result<Arc<Futures<S>>, Refused> {
         if let Some(error) = self.shared.context.err() {
             return Err(self.shared.refuse(error));
@@ -305,7 +305,7 @@ impl<E, S> TaskGroup<E, S> {
         open.or_else(|| self.enter_from_within()).ok_or(Refused::Closed)
     }
 
-    /// The same, in a closed group, for a task of the group's own, which runs on this thread and keeps the group from being over.
+    /// Enters a task into a closed group, for a task of the group that runs on this thread and so keeps the group from being over.
     fn enter_from_within(&self) -> Option<Arc<Futures<S>>> {
         if !Address::of(&self.shared).is_entered() {
             return None;
@@ -417,8 +417,8 @@ impl<E, S> TaskGroup<E, S> {
         self.report()
     }
 
-    /// Accounts for each task once, also while tasks end: what is counted as over has left the roster before, and what is in
-    /// neither is unlisted.
+    /// Counts each task once, also while tasks end: a task leaves the roster before it is counted as over, and one that is in neither
+    /// count is unlisted.
     fn report(&self) -> Report {
         let SoFar { failures, failed, lost, aborted, unbegun, refused, .. } = self.shared.so_far();
         let finished = self.shared.roster.finished(); // after the failures, which are among them

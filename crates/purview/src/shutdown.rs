@@ -332,7 +332,7 @@ impl Phase {
         self.stage.add_hook(Hook::new(name, location, hold, work));
     }
 
-    /// Waits for a group, too: it is [closed](TaskGroup::close) when the phase begins, and its tasks are told of by name. When its tasks are to
+    /// Waits for a group, too: it is [closed](TaskGroup::close) when the phase begins, and its tasks are reported by name. When its tasks are to
     /// stop is for its context to say.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! Tasks that are told to stop and say so with an error: an end and no failure, whatever the error is made of.
+//! Canceled tasks that return their context's error: an end and no failure, whatever the error is made of.
 
 use std::io;
 use std::sync::Arc;

@@ -64,7 +64,7 @@ impl Failure {
     }
 }
 
-/// The task, and its cause with all of the cause's sources: a report is text, of which nobody can ask more.
+/// The task, and its cause with all sources of the cause.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = Chain(&*self.cause);
@@ -240,8 +240,8 @@ impl<E> fmt::Debug for GroupError<E> {
     }
 }
 
-/// The failures are in the text, with all their sources, so they are no source of this; an [end](GroupError::ended) is in the text with
-/// its cause, and leads on to the cause's source. [`Error::find`] finds both.
+/// The text contains the failures with all their sources, so there is no `source()`; an [end](GroupError::ended) has the source that its
+/// [`Error`] has. [`Error::find`] finds a context's error in both.
 impl<E> std::error::Error for GroupError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match (self.failures.first(), &self.ended) {

@@ -1,7 +1,7 @@
-//! Which groups' tasks run on this thread: who spawns from inside one is let into a closed group.
+//! Which groups' tasks run on this thread: a spawn from inside one is let into its group when that is closed.
 //!
-//! A list a thread, innermost last, since an executor may run a task of one group while it runs one of another. A group is told
-//! by the address of what its tasks share, which a running task keeps.
+//! Each thread has a list, innermost last, since an executor may run a task of one group while it runs one of another. A group is
+//! identified by the address of what its tasks share, which a running task keeps.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

@@ -56,7 +56,7 @@ impl Hook {
 /// Work that has begun. All of it is polled by whoever runs the shutdown.
 pub(super) struct Running {
     work: Vec<Begun>,
-    /// Where failures are told.
+    /// Collects the failures.
     progress: Arc<Progress>,
 }
 
@@ -102,7 +102,7 @@ impl Running {
                 Err(panic) => Err(panicked(panic)),
             };
             let over = self.work.swap_remove(i);
-            // By the rule for ends, as in a group: it was told to stop, and is counted as canceled when its hold goes.
+            // By the rule for ends, as in a group: work that was canceled is counted as such when its hold is dropped.
             let is_end =
                 |cause: &Cause| over.context.err().is_some_and(|end| end.is_all_of(&**cause));
             let failed = result.err().filter(|cause| {

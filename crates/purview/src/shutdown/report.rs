@@ -191,8 +191,8 @@ impl Report {
         self.not_begun.iter().map(|group| group.refused).sum()
     }
 
-    /// The reports of shutdowns within this one's phases, by name. One that has not come to its end, because this one has, is told of
-    /// as it is at that moment, and counts as forced.
+    /// The reports of shutdowns within this one's phases, by name. For one that is still under way when this one ends, the report is of
+    /// that moment, and it counts as forced.
     #[must_use]
     pub fn nested(&self) -> &[(Cow<'static, str>, Report)] {
         &self.nested

@@ -135,7 +135,7 @@ fn what_a_group_says_is_said_once_and_the_end_is_found_in_it() {
 
 #[test]
 fn a_chain_that_never_ends_or_repeats_itself_is_printed_all_the_same() {
-    /// Its own source, for ever.
+    /// Its own source, without an end.
     #[derive(Debug)]
     struct Endless;
     impl fmt::Display for Endless {

@@ -733,7 +733,7 @@ fn c31_an_error_that_is_not_kept_is_dropped_outside_the_groups_lock() {
     assert_eq!(asked.load(Ordering::SeqCst), TASKS - 16, "those that are not kept");
 }
 
-/// A task that waits until it is let go, then spawns another one in its own group.
+/// A task that waits for the sender's drop, then spawns another one in its own group.
 fn spawns_one_more(
     group: &Arc<Group>,
     more: impl FnOnce(&Group) + Send + 'static,
