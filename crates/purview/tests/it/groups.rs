@@ -893,3 +893,34 @@ fn a_thread_that_stops_when_it_is_told_to_has_not_failed_whatever_its_error_is()
         assert!(err.ended().is_some());
     }
 }
+
+#[test]
+fn a_report_names_the_first_of_many_tasks_and_counts_the_rest() {
+    let clock = ManualClock::new();
+    let group: TaskGroup<Error, Polled> =
+        TaskGroup::builder(&clock.root()).build_on(Polled::default());
+    for _ in 0..200 {
+        group.spawn(async |_ctx| pending().await);
+    }
+    let mut shutdown = pin!(group.shutdown("deploy", Duration::ZERO));
+    assert!(poll_once(shutdown.as_mut()).is_pending(), "they may come to an await yet");
+    clock.advance(Duration::from_secs(1));
+    let report = block_on(shutdown);
+    assert!(report.abandoned().len() == 64 && !report.is_clean());
+    let text = report.to_string();
+    assert!(text.starts_with("0 finished, 0 of them failed; 0 aborted, 200 abandoned\n"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 64 + 1, "{text}");
+    assert!(text.ends_with("\nabandoned: 136 more"), "{text}");
+}
+
+/// Polls what it gets once, and keeps it.
+#[derive(Clone, Default)]
+struct Polled(Shelf);
+
+impl Spawn for Polled {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        let mut task = Box::pin(task);
+        let _ = poll_once(task.as_mut());
+        self.0.0.lock().expect("no panic").push(Box::new(task));
+    }
+}

@@ -592,3 +592,19 @@ fn work_that_stops_when_its_time_is_up_is_canceled_and_has_not_failed() {
     assert_eq!(names(report.phases()[1].canceled_tasks()), ["flush"]);
     assert!(report.is_clean(), "{report}");
 }
+
+#[test]
+fn a_report_names_the_first_of_what_is_abandoned_and_counts_the_rest() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let holds: Vec<Hold> = (0..1000).map(|n| phases[1].hold(n.to_string())).collect();
+    let mut run = pin!(shutdown.run());
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 30);
+    let report = block_on(run);
+    assert_eq!(report.abandoned().len(), 64);
+    let text = report.to_string();
+    assert_eq!(text.lines().count(), 1 + 4 + 64 + 1, "{text}");
+    assert!(text.ends_with("\nabandoned: 936 more"), "{text}");
+    drop(holds);
+}
