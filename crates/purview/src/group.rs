@@ -49,6 +49,7 @@ use crate::park::block_on;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
 use crate::{CancelGuard, Context, leak};
+pub(crate) use info::First;
 use inside::Address;
 pub(crate) use roster::{Record, Roster, Seat};
 use shared::{Crew, Futures, Shared, SoFar, UnusedRoom};
@@ -422,8 +423,9 @@ impl<E, S> TaskGroup<E, S> {
     fn report(&self) -> Report {
         let SoFar { failures, failed, lost, aborted, unbegun, refused, .. } = self.shared.so_far();
         let finished = self.shared.roster.finished(); // after the failures, which are among them
-        let abandoned = self.tasks();
-        let told = finished + lost + aborted.len() + abandoned.len();
+        let mut abandoned = First::default();
+        abandoned.append(self.tasks());
+        let told = finished + lost + aborted.count + abandoned.count;
         Report {
             finished,
             failures,

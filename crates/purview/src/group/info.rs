@@ -101,6 +101,39 @@ impl fmt::Debug for TaskInfo {
     }
 }
 
+/// The first of many tasks, and how many there are: a report does not grow with a group.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct First {
+    pub(crate) tasks: Vec<TaskInfo>,
+    pub(crate) count: usize,
+}
+
+impl First {
+    const KEPT: usize = 64;
+
+    pub(crate) fn push(&mut self, task: impl FnOnce() -> TaskInfo) {
+        self.count += 1;
+        if self.tasks.len() < First::KEPT {
+            self.tasks.push(task());
+        }
+    }
+
+    pub(crate) fn append(&mut self, tasks: Vec<TaskInfo>) {
+        tasks.into_iter().for_each(|task| self.push(|| task));
+    }
+
+    /// A line for each, which begins with `prefix`.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, prefix: &str) -> fmt::Result {
+        for task in &self.tasks {
+            write!(f, "{prefix}{task}")?;
+        }
+        match self.count - self.tasks.len() {
+            0 => Ok(()),
+            more => write!(f, "{prefix}{more} more"),
+        }
+    }
+}
+
 /// How long tasks took from being told to stop until they had: a histogram in powers of two. Made by
 /// [`TaskGroup::stop_times`](super::TaskGroup::stop_times).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,8 +204,8 @@ pub struct Report {
     pub(super) finished: usize,
     pub(super) failures: Vec<super::Failure>,
     pub(super) failed: usize,
-    pub(super) aborted: Vec<TaskInfo>,
-    pub(super) abandoned: Vec<TaskInfo>,
+    pub(super) aborted: First,
+    pub(super) abandoned: First,
     pub(super) unlisted: usize,
     pub(super) lost: usize,
     pub(super) unbegun: usize,
@@ -199,16 +232,28 @@ impl Report {
         self.failed
     }
 
-    /// Those that had not stopped when the grace was over, and were dropped at their next await.
+    /// The tasks that had not stopped when the grace was over, and were dropped at their next await: the first 64.
     #[must_use]
     pub fn aborted(&self) -> &[TaskInfo] {
-        &self.aborted
+        &self.aborted.tasks
     }
 
-    /// Those that still run: on a thread, or without coming to an await. Nobody waits for them any more.
+    /// How many tasks were dropped when the grace was over.
+    #[must_use]
+    pub fn aborted_count(&self) -> usize {
+        self.aborted.count
+    }
+
+    /// The tasks that still run: on a thread, or without coming to an await. The oldest 64. The group no longer waits for them.
     #[must_use]
     pub fn abandoned(&self) -> &[TaskInfo] {
-        &self.abandoned
+        &self.abandoned.tasks
+    }
+
+    /// How many tasks still run.
+    #[must_use]
+    pub fn abandoned_count(&self) -> usize {
+        self.abandoned.count
     }
 
     /// How many tasks were left behind besides, of which no more is known: futures that have not come to a first await, perhaps
@@ -247,7 +292,7 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let others = self.unlisted + self.lost + self.unbegun + self.refused;
-        self.aborted.is_empty() && self.abandoned.is_empty() && others == 0
+        self.aborted.count == 0 && self.abandoned.count == 0 && others == 0
     }
 }
 
@@ -258,8 +303,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{finished} finished, {failed} of them failed; {} aborted, {} abandoned",
-            aborted.len(),
-            abandoned.len()
+            aborted.count, abandoned.count
         )?;
         let others = [
             (self.unlisted, "before their first await"),
@@ -273,13 +317,12 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             write!(f, "\nfailed: {failure}")?;
         }
-        for task in aborted {
-            write!(f, "\naborted: {task}")?;
+        let more = self.failed.saturating_sub(self.failures.len());
+        if more > 0 {
+            write!(f, "\nfailed: {more} more")?;
         }
-        for task in abandoned {
-            write!(f, "\nabandoned: {task}")?;
-        }
-        Ok(())
+        aborted.write(f, "\naborted: ")?;
+        abandoned.write(f, "\nabandoned: ")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::OnFailure;
 use super::failure::{Dropped, Failure, KEPT};
-use super::info::TaskInfo;
+use super::info::{First, TaskInfo};
 use super::roster::{Record, Roster};
 use super::spawn::Refused;
 use super::task::Outcome;
@@ -98,7 +98,7 @@ struct Outcomes {
     /// Tasks that did not do what they were to: they gave up when they were told to stop, were not even begun, or came
     /// too late.
     gave_up: bool,
-    aborted: Vec<TaskInfo>,
+    aborted: First,
     /// Of those that failed: dropped by somebody else than their group.
     lost: usize,
     /// Of those that gave up: they were not even begun.
@@ -264,10 +264,10 @@ impl<S> Shared<S> {
             }
             Outcome::Lost => panics.catch(|| self.failed(record, Cause::from(Dropped), How::Lost)),
             Outcome::Aborted => {
-                let info = record.info(self.now(), self.told());
+                let (now, told) = (self.now(), self.told());
                 let mut outcomes = lock(&self.outcomes);
                 outcomes.gave_up = true;
-                outcomes.aborted.push(info);
+                outcomes.aborted.push(|| record.info(now, told));
             }
         }
         if self.limit.is_some() {
@@ -347,7 +347,7 @@ pub(super) struct SoFar {
     pub(super) failed: usize,
     /// Of those that failed.
     pub(super) lost: usize,
-    pub(super) aborted: Vec<TaskInfo>,
+    pub(super) aborted: First,
     pub(super) unbegun: usize,
     pub(super) refused: usize,
     /// The context's end, if it kept tasks from doing their work and none failed.

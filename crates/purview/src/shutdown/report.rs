@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::stage::{Late, Stage};
 use crate::error::Chain;
+use crate::group::First;
 use crate::{Error, Failure, TaskInfo};
 
 /// What became of everything. Made by [`Shutdown::run`](super::Shutdown::run); displayed, it is the log's last lines.
@@ -32,7 +33,7 @@ pub struct Report {
     why: Option<Error>,
     forced: Option<Error>,
     phases: Vec<PhaseReport>,
-    abandoned: Vec<TaskInfo>,
+    abandoned: First,
     failures: Vec<Failure>,
     not_begun: Vec<NotBegun>,
     nested: Vec<(Cow<'static, str>, Report)>,
@@ -117,13 +118,13 @@ impl Report {
         stages: &[Arc<Stage>],
         mut failures: Vec<Failure>,
     ) -> Report {
-        let (mut phases, mut abandoned, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut phases, mut abandoned, mut nested) = (Vec::new(), First::default(), Vec::new());
         let mut not_begun = Vec::new();
         for stage in stages {
-            abandoned.append(&mut stage.held());
+            abandoned.append(stage.held());
             failures.append(&mut stage.failures());
             for group in stage.groups() {
-                abandoned.append(&mut group.tasks());
+                abandoned.append(group.tasks());
                 let (mut failed, unbegun, refused) = group.told_so_far();
                 failures.append(&mut failed);
                 if unbegun + refused > 0 {
@@ -165,11 +166,17 @@ impl Report {
         &self.phases
     }
 
-    /// What was still there at the very end, and where it was born: holds, work, and tasks of groups. Nobody waits for them any
-    /// more.
+    /// What was still there at the very end, and where it was born: holds, work, and tasks of groups. The first 64, phase by phase.
+    /// The shutdown no longer waits for them.
     #[must_use]
     pub fn abandoned(&self) -> &[TaskInfo] {
-        &self.abandoned
+        &self.abandoned.tasks
+    }
+
+    /// How many holds, pieces of work and tasks were still there at the very end.
+    #[must_use]
+    pub fn abandoned_count(&self) -> usize {
+        self.abandoned.count
     }
 
     /// The work that failed, and tasks of groups that did: of each group the first sixteen.
@@ -209,7 +216,7 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.forced.is_none()
-            && self.abandoned.is_empty()
+            && self.abandoned.count == 0
             && self.failures.is_empty()
             && self.refused() == 0
             && self.nested.iter().all(|(_, report)| report.is_clean())
@@ -244,9 +251,7 @@ impl Report {
         for failure in &self.failures {
             write!(f, "\n{within}failed: {failure}")?;
         }
-        for task in &self.abandoned {
-            write!(f, "\n{within}abandoned: {task}")?;
-        }
+        self.abandoned.write(f, &format!("\n{within}abandoned: "))?;
         for &NotBegun { group, unbegun, refused } in &self.not_begun {
             for (count, what) in [(unbegun, "never begun"), (refused, "refused")] {
                 match count {
