@@ -608,3 +608,86 @@ fn a_report_names_the_first_of_what_is_abandoned_and_counts_the_rest() {
     assert!(text.ends_with("\nabandoned: 936 more"), "{text}");
     drop(holds);
 }
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_shutdown_that_is_run_late_gives_work_its_time_from_then_on() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let _first = shutdown.phase("first", MILLISECOND * 100);
+    let last = shutdown.phase("last", MILLISECOND * 100);
+    let log = Log::default();
+    let [flush, deaf] = [log.clone(), log.clone()];
+    last.on_begin("flush", async move |ctx: Context| {
+        ctx.sleep(MILLISECOND * 20).await?;
+        flush.add("flushed");
+        Ok::<(), Error>(())
+    });
+    last.on_begin("deaf", async move |ctx: Context| -> Result<(), Error> {
+        ctx.done().await;
+        deaf.add("told");
+        pending().await
+    });
+    signal.cancel_with("SIGTERM");
+    clock.advance(MILLISECOND * 500);
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending(), "its time begins now");
+    clock.advance(MILLISECOND * 20);
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(log.take(), ["flushed"]);
+    clock.advance(MILLISECOND * 80);
+    let report = block_on(run);
+    assert_eq!(log.take(), ["told"]);
+    assert_eq!((names(report.abandoned()), report.failures().len()), (vec!["deaf"], 0));
+    assert_eq!(report.took(), MILLISECOND * 600);
+}
+
+#[test]
+fn a_shutdown_that_is_run_late_ends_when_its_last_work_does() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    for name in ["first", "last"] {
+        let phase = shutdown.phase(name, MILLISECOND * 100);
+        phase.on_begin("flush", async move |ctx: Context| ctx.sleep(MILLISECOND * 20).await);
+    }
+    signal.cancel_with("SIGTERM");
+    clock.advance(MILLISECOND * 500);
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(MILLISECOND * 20);
+    let report = block_on(run);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.took(), MILLISECOND * 520);
+}
+
+#[test]
+fn a_force_that_comes_while_work_blocks_is_obeyed_when_it_returns_and_reported() {
+    let Service { clock, signal, again, phases, shutdown } = service();
+    let log = Log::default();
+    let blocks = log.clone();
+    let advanced = clock.clone();
+    // Time goes by while the thread that runs the shutdown is in here.
+    phases[0].on_begin("blocks", async move |_ctx| {
+        blocks.add("blocks");
+        advanced.advance(SECOND * 60);
+        again.cancel_with("SIGINT again");
+        Ok::<(), io::Error>(())
+    });
+    let next = log.clone();
+    phases[3].on_begin("close", async move |_ctx| {
+        next.add("close");
+        Ok::<(), io::Error>(())
+    });
+    signal.cancel_with("SIGINT");
+    let report = shutdown.run_blocking();
+    assert_eq!(report.took(), SECOND * 60);
+    let forced = report.forced().map(ToString::to_string);
+    assert_eq!(forced.as_deref(), Some("context canceled: SIGINT again"));
+    assert_eq!((log.take(), report.exit_code()), (vec!["blocks".to_string()], 1));
+    let text = report.to_string();
+    assert!(text.starts_with("forced down after 60.000s: SIGINT, then SIGINT again\n"), "{text}");
+    assert_eq!(names(report.abandoned()), ["close"], "it was not begun");
+}
