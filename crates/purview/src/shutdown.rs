@@ -33,7 +33,7 @@ pub use report::{PhaseReport, Report};
 
 use crate::error::Cause;
 use crate::park::block_on;
-use crate::{CancelGuard, Context, Done, TaskGroup, TaskInfo, TaskKind, leak};
+use crate::{CancelGuard, Context, Done, Error, TaskGroup, TaskInfo, TaskKind, leak};
 use hooks::{Hook, Running};
 use nested::{Progress, Within};
 use stage::{Crew, Place, Stage};
@@ -155,7 +155,11 @@ impl Shutdown {
         Phase { stage }
     }
 
-    /// Waits for the beginning, goes through the phases, and tells what became of everything.
+    /// Waits for the beginning, goes through the phases, and reports what became of everything.
+    ///
+    /// The phases' time counts from the beginning, also if the shutdown is not run then. Only the work of a phase whose time is up has
+    /// that time from when it begins: [`took`](Report::took) says how long it was in all. Work that blocks blocks the shutdown: a force
+    /// that comes meanwhile is obeyed when the work returns, and no more is begun.
     ///
     /// ```
     /// use purview::{Context, shutdown::Shutdown};
@@ -179,15 +183,14 @@ impl Shutdown {
             stages: &stages,
             crews: std::mem::take(crews).into_iter(),
             running: &mut running,
+            force: force.as_ref(),
+            is_waiting_for_late: false,
         };
         let way_down = poll_fn(|task| way_down.poll(task));
         let mut way_down = pin!(way_down);
-        let forced = match force {
-            Some(force) => force.run(way_down.as_mut()).await.err(),
-            None => {
-                way_down.as_mut().await;
-                None
-            }
+        let forced = match &*force {
+            Some(force) => force.run(way_down.as_mut()).await.unwrap_or_else(Some),
+            None => way_down.as_mut().await,
         };
         if let Some(forced) = &forced {
             let cause = || forced.cause().cloned().unwrap_or_else(|| Cause::from(forced.clone()));
@@ -228,16 +231,33 @@ struct WayDown<'a> {
     /// The beginning of the next of them, or the end of the last.
     waited_for: Pin<Box<Done<'static>>>,
     running: &'a mut Running,
+    force: Option<&'a Context>,
+    /// All phases are over, and work that began late has time left.
+    is_waiting_for_late: bool,
 }
 
 impl WayDown<'_> {
-    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    /// Ready when all is over, or when it was forced meanwhile, with the end that did it.
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<Option<Error>> {
+        // If it was forced before, what is ready now is still done. While work blocks this thread nobody else looks.
+        let force = self.force.filter(|force| !force.is_done());
+        let is_forced = || force.is_some_and(Context::is_done);
         loop {
-            self.running.poll(task);
-            if self.waited_for.as_mut().poll(task).is_pending() {
-                return Poll::Pending;
+            self.running.poll(task, is_forced);
+            if is_forced() {
+                return Poll::Ready(force.and_then(Context::err));
             }
-            let Some((stage, rest)) = self.stages.split_first() else { return Poll::Ready(()) };
+            if self.waited_for.as_mut().poll(task).is_pending() {
+                // Only for work that began late, there may be none left to wait for.
+                let is_over = self.is_waiting_for_late && self.running.late().is_none();
+                return if is_over { Poll::Ready(None) } else { Poll::Pending };
+            }
+            let Some((stage, rest)) = self.stages.split_first() else {
+                let Some(late) = self.running.late() else { return Poll::Ready(None) };
+                self.waited_for = Box::pin(late.clone().into_done());
+                self.is_waiting_for_late = true;
+                continue;
+            };
             self.running.begin(stage);
             stage.close_groups();
             drop(self.crews.next()); // from here on its holds keep it, if there are any

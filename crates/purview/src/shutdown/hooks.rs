@@ -63,8 +63,10 @@ pub(super) struct Running {
 struct Begun {
     // In the order in which they are dropped: the phase waits for the work to be gone.
     work: Work,
-    /// The work's.
+    /// The work's. It ends when the time is up.
     context: Context,
+    /// The time is its own, and not its phase's.
+    is_late: bool,
     name: Cow<'static, str>,
     location: &'static Location<'static>,
     _hold: Hold,
@@ -77,10 +79,15 @@ impl Running {
 
     pub(super) fn begin(&mut self, stage: &Stage) {
         for Hook { name, location, hold, begin } in stage.begin_hooks() {
-            let context = stage.over.clone();
+            // Its phase's time may be up, because the shutdown was not run in time or other work has blocked it. Then it has that
+            // time from now on.
+            let is_late = stage.over.is_done();
+            let context = if is_late { stage.time_from_now() } else { stage.over.clone() };
             let ctx = context.clone();
             match catch_unwind(AssertUnwindSafe(|| begin(ctx))) {
-                Ok(work) => self.work.push(Begun { work, context, name, location, _hold: hold }),
+                Ok(work) => {
+                    self.work.push(Begun { work, context, is_late, name, location, _hold: hold })
+                }
                 Err(panic) => {
                     self.progress.add_failure(Failure::new(Some(name), location, panicked(panic)));
                 }
@@ -88,9 +95,16 @@ impl Running {
         }
     }
 
-    pub(super) fn poll(&mut self, task: &mut Task<'_>) {
+    /// The context of work that has time left, when that of all phases is up.
+    pub(super) fn late(&self) -> Option<&Context> {
+        let mut late = self.work.iter().filter(|begun| begun.is_late);
+        late.find(|begun| !begun.context.is_done()).map(|begun| &begun.context)
+    }
+
+    /// Polls all work, or, since it may block, as much as there is until `stop` says so.
+    pub(super) fn poll(&mut self, task: &mut Task<'_>, stop: impl Fn() -> bool) {
         let mut i = 0;
-        while let Some(begun) = self.work.get_mut(i) {
+        while let Some(begun) = self.work.get_mut(i).filter(|_| !stop()) {
             // Unwind safety: what panicked is not polled again.
             let polled = catch_unwind(AssertUnwindSafe(|| begun.work.as_mut().poll(task)));
             let result = match polled {

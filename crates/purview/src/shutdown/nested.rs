@@ -40,7 +40,7 @@ impl Progress {
 
     pub(super) fn report(&self, forced: Option<Error>) -> Report {
         let failures = lock(&self.failures).clone();
-        Report::of(self.begin.err(), forced, &self.stages(), failures)
+        Report::of(&self.begin, forced, &self.stages(), failures)
     }
 }
 

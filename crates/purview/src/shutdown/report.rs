@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::stage::{Late, Stage};
 use crate::error::Chain;
 use crate::group::First;
-use crate::{Error, Failure, TaskInfo};
+use crate::{Context, Error, Failure, TaskInfo};
 
 /// What became of everything. Made by [`Shutdown::run`](super::Shutdown::run); displayed, it is the log's last lines.
 ///
@@ -32,6 +32,7 @@ use crate::{Error, Failure, TaskInfo};
 pub struct Report {
     why: Option<Error>,
     forced: Option<Error>,
+    took: Option<Duration>,
     phases: Vec<PhaseReport>,
     abandoned: First,
     failures: Vec<Failure>,
@@ -86,7 +87,7 @@ impl PhaseReport {
         self.budget
     }
 
-    /// The time it took; zero, if it did not come to that.
+    /// The time from its beginning until the next phase could begin; zero, if it did not begin.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took.unwrap_or_default()
@@ -113,13 +114,15 @@ impl PhaseReport {
 
 impl Report {
     pub(super) fn of(
-        why: Option<Error>,
+        begin: &Context,
         forced: Option<Error>,
         stages: &[Arc<Stage>],
         mut failures: Vec<Failure>,
     ) -> Report {
         let (mut phases, mut abandoned, mut nested) = (Vec::new(), First::default(), Vec::new());
         let mut not_begun = Vec::new();
+        let why = begin.err();
+        let took = why.as_ref().map(|why| begin.clock().now().since(why.origin().tick()));
         for stage in stages {
             abandoned.append(stage.held());
             failures.append(&mut stage.failures());
@@ -145,7 +148,7 @@ impl Report {
                 canceled_tasks: first,
             });
         }
-        Report { why, forced, phases, abandoned, failures, not_begun, nested }
+        Report { why, forced, took, phases, abandoned, failures, not_begun, nested }
     }
 
     /// The end it began with, such as a signal.
@@ -205,10 +208,11 @@ impl Report {
         &self.nested
     }
 
-    /// From the beginning to the end.
+    /// The time from the beginning, such as the signal, until the report was made. It is more than that of the phases where the
+    /// shutdown was run late or its work blocked.
     #[must_use]
     pub fn took(&self) -> Duration {
-        self.phases.iter().map(PhaseReport::took).sum()
+        self.took.unwrap_or_default()
     }
 
     /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned or [refused](Self::refused), here and

@@ -11,7 +11,7 @@ use super::nested::Nested;
 use crate::clock::Tick;
 use crate::error::{By, Cause};
 use crate::group::{Failure, Record, Roster};
-use crate::{CancelHandle, Context, TaskGroup, TaskInfo, TaskKind, tree};
+use crate::{CancelHandle, Context, TaskGroup, TaskInfo, TaskKind, leak, tree};
 
 pub(super) use crate::group::Seat;
 
@@ -156,6 +156,13 @@ impl Stage {
     /// When it was over.
     fn told(&self) -> Option<Tick> {
         self.over.err().map(|error| error.origin().tick())
+    }
+
+    /// A context that ends when the phase's time is up, counted from now.
+    pub(super) fn time_from_now(&self) -> Context {
+        let (context, guard) = leak::unseen(|| self.over.with_grace(self.place.budget));
+        let _ = guard.disarm();
+        context
     }
 
     /// How long it took, as far as it has come.
