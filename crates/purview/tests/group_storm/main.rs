@@ -23,6 +23,7 @@ mod tally;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use round::Round;
@@ -54,8 +55,6 @@ impl Random {
 
 /// The seed of the round that is being played, for a watchdog that finds it stuck.
 static PLAYED: AtomicU64 = AtomicU64::new(0);
-/// How many rounds have been played.
-static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(format!("PURVIEW_STORM_{name}")).ok()?;
@@ -72,25 +71,21 @@ fn repeat(seed: u64) -> String {
     )
 }
 
-/// Ends the process when a round takes too long.
-fn watch_for_hangs(patience: Duration) {
+/// Ends the process when no round is over for so long.
+fn watch_for_hangs(patience: Duration) -> mpsc::Sender<()> {
+    let (over, rounds) = mpsc::channel();
     let watch = move || {
-        let (mut last, mut since) = (0, Instant::now());
-        loop {
-            std::thread::sleep(Duration::from_millis(100));
-            let rounds = ROUNDS.load(Ordering::Relaxed);
-            if rounds != last {
-                (last, since) = (rounds, Instant::now());
-            } else if since.elapsed() > patience {
-                let seed = PLAYED.load(Ordering::Relaxed);
-                eprintln!("group storm: round {rounds} hangs, seed {seed:#x}");
-                eprintln!("{}", Round::new(seed).described());
-                eprintln!("{}", repeat(seed));
-                std::process::abort();
-            }
+        while rounds.recv_timeout(patience).is_ok() {}
+        if rounds.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
+            return; // the storm is over
         }
+        let seed = PLAYED.load(Ordering::Relaxed);
+        eprintln!("group storm: a round hangs\nseed {seed:#x}: {}", Round::new(seed).described());
+        eprintln!("{}", repeat(seed));
+        std::process::abort();
     };
     std::thread::Builder::new().name("watchdog".into()).spawn(watch).expect("a thread");
+    over
 }
 
 fn main() -> ExitCode {
@@ -101,11 +96,12 @@ fn main() -> ExitCode {
     }
     let seconds = number("SECONDS").unwrap_or(2);
     let fixed = number("SEED");
-    watch_for_hangs(Duration::from_secs(number("PATIENCE").unwrap_or(10)));
+    let over = watch_for_hangs(Duration::from_secs(number("PATIENCE").unwrap_or(10)));
     round::expect_panics();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
     let mut seeds = Random(fixed.unwrap_or(now));
     println!("group storm: seed {:#x}, {seconds} s", seeds.0);
+    let mut rounds = 0_u64;
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         let seed = fixed.unwrap_or_else(|| seeds.next());
@@ -117,8 +113,9 @@ fn main() -> ExitCode {
             eprintln!("{}", repeat(seed));
             return ExitCode::FAILURE;
         }
-        ROUNDS.fetch_add(1, Ordering::Relaxed);
+        rounds += 1;
+        over.send(()).expect("it watches");
     }
-    println!("{} rounds\n{}", ROUNDS.load(Ordering::Relaxed), tally::shown());
+    println!("{rounds} rounds\n{}", tally::shown());
     ExitCode::SUCCESS
 }
