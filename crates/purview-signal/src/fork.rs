@@ -1,6 +1,6 @@
 //! A fork copies the hub's lock, held or not. It is taken around each fork, so that the child finds it free and the hub whole.
 //!
-//! The child notes that it is one (`unix.rs`). One that was made without `fork`, by `clone` for instance, is told by its process id.
+//! The child notes that it is one (`unix.rs`). One that was made without `fork`, by `clone` for instance, has another process id.
 #![expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork")]
 
 use std::cell::RefCell;

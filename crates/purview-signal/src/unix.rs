@@ -20,7 +20,7 @@
 //! with Release, and read before it with Acquire. Everything else here is called under the hub's lock.
 //!
 //! After a fork the child has the handlers, the counts and the sockets, and no thread that reads: a byte from there would be
-//! the parent's. It is told by its process id, which is no more than a system call, and by a hook (`fork.rs`), since in a namespace of
+//! the parent's. Its process id shows it, which is no more than a system call, and a hook (`fork.rs`), since in a namespace of
 //! its own a child may have its parent's id; then a signal takes the default
 //! action, unless it was ignored before. (A handler of somebody else's that was there before is not looked for: the memory
 //! that says so is no atomic.) That is also what a process wants between fork and exec.
@@ -207,7 +207,7 @@ pub(crate) fn restore(signal: Signal, former: &Action) {
 /// Sets an action that this signal has had, and returns the one before.
 fn exchange(signal: Signal, action: &libc::sigaction) -> Option<libc::sigaction> {
     let mut was = MaybeUninit::uninit();
-    // SAFETY: an action that was this signal's before. Whoever set it keeps its handler.
+    // SAFETY: an action that was this signal's before; the code that set it keeps its handler.
     let result = unsafe { libc::sigaction(signal.number(), &raw const *action, was.as_mut_ptr()) };
     // SAFETY: written, as there was no error.
     (result == 0).then(|| unsafe { was.assume_init() })

@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::clock::Tick;
 use crate::observe::ContextId;
 use crate::state::Ending;
+use crate::sync::thread_local;
 use crate::tree::Node;
 
 /// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.

@@ -239,7 +239,7 @@ struct WayDown<'a> {
 impl WayDown<'_> {
     /// Ready when all is over, or when it was forced meanwhile, with the end that did it.
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<Option<Error>> {
-        // If it was forced before, what is ready now is still done. While work blocks this thread nobody else looks.
+        // What is ready is still done if it was forced before this poll. While work blocks, this is the only place that notices.
         let force = self.force.filter(|force| !force.is_done());
         let is_forced = || force.is_some_and(Context::is_done);
         loop {

@@ -228,8 +228,8 @@ fn a_forked_child_that_listens_hears_all() {
     assert_eq!(status, 0);
 }
 
-/// Each of the two is the first process of a namespace of its own, and so has the number 1. Where the system gives no namespaces, because
-/// of what it is or who asks, there is nothing to test.
+/// Each of the two is the first process of a namespace of its own, and so has the number 1. Where the process may have
+/// no namespaces, there is nothing to test.
 fn a_forked_child_with_its_parents_process_id_is_not_its_parent() {
     if !has_new_process_ids() {
         return;

@@ -1,4 +1,4 @@
-//! How a group comes to its end: a join waits for it, a shutdown brings it about, and what became of the tasks is told.
+//! How a group comes to its end: a join waits for it, a shutdown brings it about, and both report what became of the tasks.
 
 use std::marker::PhantomData;
 use std::pin::pin;

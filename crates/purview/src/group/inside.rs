@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use super::shared::Shared;
+use crate::sync::thread_local;
 
 thread_local! {
     static INSIDE: RefCell<Vec<Address>> = const { RefCell::new(Vec::new()) };

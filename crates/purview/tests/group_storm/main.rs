@@ -71,7 +71,7 @@ fn repeat(seed: u64) -> String {
     )
 }
 
-/// Ends the process when no round is over for so long.
+/// Aborts the process when a round takes longer than `patience`.
 fn watch_for_hangs(patience: Duration) -> mpsc::Sender<()> {
     let (over, rounds) = mpsc::channel();
     let watch = move || {

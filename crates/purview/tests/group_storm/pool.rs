@@ -13,7 +13,7 @@ use crate::Random;
 /// The storm's threads, as one group sees them.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    /// One task in so many is dropped; none, if it is 0.
+    /// One task in `drops` is dropped; none, if it is 0.
     drops: u64,
     random: Arc<AtomicU64>,
     /// How many were dropped before their end.
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
 struct Job {
     /// None once it is over.
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
-    /// After so many polls it is dropped.
+    /// The number of polls after which it is dropped.
     polls: AtomicU64,
     dropped: Arc<AtomicUsize>,
 }

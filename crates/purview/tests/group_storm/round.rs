@@ -113,7 +113,7 @@ pub(crate) struct Round {
 /// What the tasks and the threads of a round have seen.
 #[derive(Default)]
 struct Seen {
-    /// Tasks that were given to the group for good.
+    /// Tasks that were given to the group and not handed back.
     spawned: AtomicUsize,
     /// Tasks that were handed back because the group had ended.
     handed_back: AtomicUsize,
@@ -517,7 +517,7 @@ impl Round {
 
     fn step(&self, group: &Group, tasks: &Tasks, random: &mut Random) {
         let seen = &tasks.seen;
-        // Waits for a slot, which those that wait to be told would never give back.
+        // It waits for a slot, which tasks that wait for the end would keep.
         let may_wait = self.works().len() == 5;
         let result = match random.below(10) {
             0 => {
@@ -613,7 +613,7 @@ impl Round {
         ] {
             count("shutdowns' tasks", what, tasks);
         }
-        // What was left behind goes soon: it was told.
+        // What was left behind ends soon, since its context is done.
         while Seen::get(&seen.alive) > 0 {
             std::thread::yield_now();
         }
@@ -697,7 +697,7 @@ fn drop_task<F>(err: purview::TrySpawnError<F>) -> bool {
     has_ended
 }
 
-/// Takes the group, which no task can come by any more.
+/// Takes the group out of the tasks' reach.
 fn close_gate(gate: &Gate, group: Arc<Group>) -> Result<Group, String> {
     *gate.write().map_err(|err| err.to_string())? = Weak::new();
     Arc::into_inner(group).ok_or_else(|| "a task has the group".to_string())
