@@ -1,6 +1,6 @@
 //! A fork copies the hub's lock, held or not. It is taken around each fork, so that the child finds it free and the hub whole.
 //!
-//! The child is not told that it is one: who needs to know asks for the process id (`unix.rs`).
+//! The child notes that it is one (`unix.rs`). One that was made without `fork`, by `clone` for instance, has another process id.
 #![expect(unsafe_code, reason = "pthread_atfork is the only way to hear of a fork")]
 
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ unsafe extern "C" {
 pub(crate) fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let _ = pthread_atfork(Some(take), Some(give_back), Some(give_back));
+        let _ = pthread_atfork(Some(take), Some(give_back), Some(begin));
     });
 }
 
@@ -35,6 +35,11 @@ extern "C" fn take() {
     let hub = hub::lock();
     // A thread that is being torn down has no such place any more; its child then does without the care.
     let _ = HELD.try_with(|place| place.replace(Some(hub)));
+}
+
+extern "C" fn begin() {
+    crate::sys::is_child_of_a_fork();
+    give_back();
 }
 
 extern "C" fn give_back() {

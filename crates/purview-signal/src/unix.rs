@@ -20,7 +20,8 @@
 //! with Release, and read before it with Acquire. Everything else here is called under the hub's lock.
 //!
 //! After a fork the child has the handlers, the counts and the sockets, and no thread that reads: a byte from there would be
-//! the parent's. It is told by its process id, which is no more than a system call, and then a signal takes the default
+//! the parent's. Its process id shows it, which is no more than a system call, and a hook (`fork.rs`), since in a namespace of
+//! its own a child may have its parent's id; then a signal takes the default
 //! action, unless it was ignored before. (A handler of somebody else's that was there before is not looked for: the memory
 //! that says so is no atomic.) That is also what a process wants between fork and exec.
 #![expect(unsafe_code, reason = "a signal's action is set by C functions, and a handler is one")]
@@ -82,8 +83,17 @@ const NUMBERS: usize = 128;
 static COUNTED: [AtomicU32; NUMBERS] = [const { AtomicU32::new(0) }; NUMBERS];
 /// The signals that were ignored before their action became ours.
 static IGNORED: [AtomicBool; NUMBERS] = [const { AtomicBool::new(false) }; NUMBERS];
-/// The process in which somebody reads the line; 0 before there is any.
+/// The process in which the line is read; 0 before there is any, and in the child of a fork.
 static OWNER: AtomicU32 = AtomicU32::new(0);
+/// How many forks lie between this process and the first.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Called in the child of a fork, before anything else there. A new process id is not enough: in a namespace of its own the child may
+/// have its parent's.
+pub(crate) fn is_child_of_a_fork() {
+    OWNER.store(0, Ordering::Release);
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
 /// The end of the line that the handler writes to.
 static WRITER: AtomicI32 = AtomicI32::new(-1);
 
@@ -173,13 +183,34 @@ pub(crate) fn take(signal: Signal) -> io::Result<Action> {
     Ok(former)
 }
 
-/// Gives a signal the action back that it had, unless somebody else has set another since.
+/// Gives a signal the action back that it had, unless the program has set another since.
+///
+/// Another thread may set its own while this one checks, and the system cannot be asked to exchange an action only if it is ours. So
+/// it is exchanged, and what was there is put back if it was not ours. Yet another may have been set between the two: then that one was
+/// there at the second exchange, and is put back in turn. In the end the last one that was set is there.
 pub(crate) fn restore(signal: Signal, former: &Action) {
-    let number = signal.number();
-    if action(number).is_ok_and(|now| now.is_ours()) {
-        // SAFETY: an action that was this signal's before. Whoever set it keeps its handler.
-        unsafe { libc::sigaction(number, &raw const former.0, ptr::null_mut()) };
+    // Without this, the action of one that was set long ago would be away for a moment.
+    if !action(signal.number()).is_ok_and(|now| now.is_ours()) {
+        return;
     }
+    let mut set = former.0;
+    let mut expected = ours();
+    while let Some(was) = exchange(signal, &set) {
+        if was.sa_sigaction == expected {
+            return;
+        }
+        expected = set.sa_sigaction;
+        set = was;
+    }
+}
+
+/// Sets an action that this signal has had, and returns the one before.
+fn exchange(signal: Signal, action: &libc::sigaction) -> Option<libc::sigaction> {
+    let mut was = MaybeUninit::uninit();
+    // SAFETY: an action that was this signal's before; the code that set it keeps its handler.
+    let result = unsafe { libc::sigaction(signal.number(), &raw const *action, was.as_mut_ptr()) };
+    // SAFETY: written, as there was no error.
+    (result == 0).then(|| unsafe { was.assume_init() })
 }
 
 /// Takes what was counted of a signal, since the line had no place for it. To be called when that was emptied.
@@ -195,6 +226,7 @@ fn slot<T>(of: &'static [T; NUMBERS], signal: Signal) -> &'static T {
 /// without `unsafe`, closed on exec.
 pub(crate) struct Line {
     process: u32,
+    forks: u32,
     writer: UnixStream,
     reader: UnixStream,
 }
@@ -204,7 +236,7 @@ impl Line {
         let (writer, reader) = UnixStream::pair()?;
         writer.set_nonblocking(true)?;
         reader.set_nonblocking(true)?;
-        Ok(Line { process: process::id(), writer, reader })
+        Ok(Line { process: process::id(), forks: FORKS.load(Ordering::Relaxed), writer, reader })
     }
 
     /// Has the handler write to it, from here on.
@@ -215,7 +247,7 @@ impl Line {
 
     /// Whether it was opened in this process, and not in a parent before a fork.
     pub(crate) fn is_open_here(&self) -> bool {
-        self.process == process::id()
+        self.process == process::id() && self.forks == FORKS.load(Ordering::Relaxed)
     }
 
     /// Takes out what is in it, in order, and stops when it is empty.

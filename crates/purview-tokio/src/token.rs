@@ -1,12 +1,13 @@
 //! tokio-util's `CancellationToken`, to a context and back. One waiter each, and no task.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context as Task, Wake, Waker};
 
-use purview::{CancelHandle, Context};
+use purview::{CancelHandle, Context, ContextId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Derives a context that ends when `token` is canceled, or when `parent` ends.
@@ -79,7 +80,12 @@ impl Wake for Crossing {
 
 /// Makes a token that is canceled when `ctx` ends.
 ///
-/// The token is one for who knows no contexts: what is canceled through it does not come back.
+/// The token is for code that knows no contexts: canceling it cancels neither the context nor another token of it.
+///
+/// All tokens of a context are children of one, which is canceled by one callback at the context: dropping a token leaves nothing
+/// behind, however many there were. The callback stays until the context ends, and keeps it until then, as a
+/// [detached](purview::OnDone::detach) one does: a token outlives the handles of its context. Value layers share the callback of the
+/// context that they lie on.
 ///
 /// ```
 /// use purview::Context;
@@ -91,8 +97,86 @@ impl Wake for Crossing {
 /// ```
 #[must_use]
 pub fn to_token(ctx: &Context) -> CancellationToken {
-    let token = CancellationToken::new();
-    let ended = token.clone();
-    ctx.on_done(move |_| ended.cancel()).detach();
-    token
+    if !ctx.can_be_done() {
+        return CancellationToken::new();
+    }
+    let ctx = ctx.base();
+    if let Some(source) = Source::of(ctx.id()) {
+        return source.token.child_token();
+    }
+    let source = Arc::new(Source { ctx: ctx.id(), token: CancellationToken::new() });
+    let at_end = Arc::clone(&source);
+    let registration = ctx.on_done(move |_| at_end.token.cancel()); // at once, if it has ended
+    let first = source.enter();
+    if Arc::ptr_eq(&first, &source) {
+        registration.detach();
+    }
+    first.token.child_token()
+}
+
+/// The token of a context, whose children are all that [`to_token`] makes. It is kept by the context's callback, and so goes when
+/// that was called or dropped: what is in the table is neither done nor freed.
+struct Source {
+    ctx: ContextId,
+    token: CancellationToken,
+}
+
+static SOURCES: Mutex<BTreeMap<ContextId, Weak<Source>>> = Mutex::new(BTreeMap::new());
+
+/// No user code runs under this lock: a source that is dropped takes it, and so is never dropped under it.
+fn sources() -> MutexGuard<'static, BTreeMap<ContextId, Weak<Source>>> {
+    SOURCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source {
+    fn of(ctx: ContextId) -> Option<Arc<Source>> {
+        sources().get(&ctx).and_then(Weak::upgrade)
+    }
+
+    /// Enters it into the table. Returns the one that is there: another thread's, where that came first.
+    fn enter(self: &Arc<Self>) -> Arc<Source> {
+        let mut sources = sources();
+        if let Some(first) = sources.get(&self.ctx).and_then(Weak::upgrade) {
+            return first;
+        }
+        sources.insert(self.ctx, Arc::downgrade(self));
+        Arc::clone(self)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut sources = sources();
+        // It may be another thread's that came first, or later.
+        let is_this = sources.get(&self.ctx).is_some_and(|it| std::ptr::eq(it.as_ptr(), self));
+        if is_this {
+            sources.remove(&self.ctx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use purview::Context;
+
+    use super::{sources, to_token};
+
+    #[test]
+    fn the_table_has_no_context_that_is_done_or_freed() {
+        let (ctx, guard) = Context::background().with_cancel();
+        let tokens = [to_token(&ctx), to_token(&ctx)];
+        assert!(sources().contains_key(&ctx.id()));
+        guard.cancel();
+        assert!(!sources().contains_key(&ctx.id()));
+        let late = to_token(&ctx);
+        assert!(late.is_cancelled() && tokens[0].is_cancelled());
+        assert!(!sources().contains_key(&ctx.id()));
+
+        let (parent, guard) = Context::background().with_cancel();
+        let (ctx, _) = parent.with_cancel();
+        let id = ctx.id();
+        drop((to_token(&ctx), ctx));
+        drop(guard);
+        assert!(!sources().contains_key(&id));
+    }
 }

@@ -361,6 +361,28 @@ impl Context {
         value::find(self, key)
     }
 
+    /// Returns the context that this one's value layers lie on; the context itself, if it is no value layer.
+    ///
+    /// Value layers end with their base, so what is registered at the base serves all of them, and keeps none of their values.
+    ///
+    /// ```
+    /// use purview::{Context, Key};
+    ///
+    /// static USER: Key<&str> = Key::new("user");
+    /// let (server, _guard) = Context::background().with_cancel();
+    /// let request = server.with_value(&USER, "alice");
+    /// assert_eq!(request.base().id(), server.id());
+    /// assert_eq!(request.base().value(&USER), None);
+    /// assert_eq!(server.base().id(), server.id());
+    /// ```
+    #[must_use]
+    pub fn base(&self) -> Context {
+        let head = self.0.head();
+        // The layers keep their base, so it is there.
+        let base = if head.is_layer() { Ref::upgrade(head.scope_ptr()) } else { None };
+        base.map_or_else(|| self.clone(), Context::from_ref)
+    }
+
     /// Whether it can ever end: false if neither it nor an ancestor can be canceled or has a deadline.
     ///
     /// ```

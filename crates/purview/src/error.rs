@@ -5,6 +5,7 @@
 //! is not the node's own: an error that is kept for years keeps that one piece of memory, and no context, value or parent.
 #![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use crate::clock::Tick;
 use crate::observe::ContextId;
 use crate::state::Ending;
+use crate::sync::thread_local;
 use crate::tree::{Job, Node, Panics};
 
 /// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.
@@ -33,6 +35,8 @@ use crate::tree::{Job, Node, Panics};
 /// assert_eq!(err.to_string(), "context canceled: the client went away");
 /// assert_eq!(err.origin().context(), ctx.id());
 /// ```
+///
+/// Displayed, it is "context canceled" or "context deadline exceeded", and the cause.
 ///
 /// It keeps no context alive: what it tells is read from a piece of memory that the context leaves behind.
 pub struct Error(Origin);
@@ -123,7 +127,10 @@ impl Error {
     }
 
     /// Finds a context's error in an error chain: `err` itself, or anything that [`source`](std::error::Error::source)
-    /// leads to, also behind an [`io::Error`].
+    /// leads to, also behind an [`io::Error`] and in a [`GroupError`](crate::GroupError).
+    ///
+    /// [`cause`](Self::cause) of the error that is found is its cause; `source()` is the cause's own source, since an `Error` displays
+    /// its cause and a chain should not say it twice.
     ///
     /// ```
     /// use purview::{Context, Error};
@@ -137,18 +144,14 @@ impl Error {
     /// ```
     #[must_use]
     pub fn find<'a>(err: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-        let mut link = err;
-        loop {
-            if let Some(found) = link.downcast_ref::<Error>() {
-                return Some(found);
-            }
-            // An io::Error's source is its content's source: the content itself has to be asked for.
-            let content = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            link = match content {
-                Some(content) => content,
-                None => link.source()?,
-            };
-        }
+        links(err).find_map(|link| link.downcast_ref())
+    }
+
+    /// Whether `err` is an end by the [rule of groups](crate::TaskGroup#failures-and-ends), this being the context's error.
+    pub(crate) fn is_all_of(&self, err: &(dyn std::error::Error + 'static)) -> bool {
+        let is_this = |found: &Error| found.origin().context() == self.origin().context();
+        links(err).any(|link| link.downcast_ref().is_some_and(is_this))
+            || err.to_string() == self.to_string()
     }
 
     fn root(&self) -> Ending {
@@ -194,9 +197,84 @@ impl fmt::Debug for Error {
     }
 }
 
+/// The text contains the cause, so `source()` is the cause's own source: a chain that is displayed says nothing twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause().map(|cause| &**cause as _)
+        self.cause()?.source()
+    }
+}
+
+thread_local! {
+    /// Whether this thread asks for a source to [find](Error::find) an end in it.
+    static FINDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The most links that are followed: a chain may be a ring.
+const FOLLOWED: usize = 1000;
+
+/// The links of a chain, from `err` on, also those that an error contains and does not have as its source.
+fn links<'a>(
+    err: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    let next = |link: &&'a (dyn std::error::Error + 'static)| {
+        let link = *link;
+        // An io::Error's source is its content's source: the content itself has to be asked for. So it is with an Error's cause.
+        if let Some(content) = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            return Some(content as _);
+        }
+        match link.downcast_ref::<Error>() {
+            Some(error) => error.cause().map(|cause| &**cause as _),
+            None => behind(link),
+        }
+    };
+    std::iter::successors(Some(err), next).take(FOLLOWED)
+}
+
+/// Returns the source of `link`; for an error of this crate that displays another one, that one.
+fn behind<'a>(
+    link: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    /// Restores what was before, also by a panic of the user's code.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            FINDING.set(self.0);
+        }
+    }
+    let _before = Before(FINDING.replace(true));
+    link.source()
+}
+
+/// The source of an error that displays `shown`: by std's rule, what it displays is not its source. [`Error::find`] gets it all the
+/// same, and cannot get it by downcasting, since the type of the error that contains it may have a parameter.
+pub(crate) fn source_of_shown<'a>(
+    shown: &'a (dyn std::error::Error + 'static),
+    source: Option<&'a (dyn std::error::Error + 'static)>,
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    if FINDING.get() { Some(shown) } else { source }
+}
+
+/// Displays an error with all its sources, leaving out a source whose text is part of the text before it.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+/// The most links that are displayed: a chain may be a ring.
+const LINKS: usize = 32;
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut link = self.0;
+        for _ in 0..LINKS {
+            let Some(source) = link.source() else { return Ok(()) };
+            let text = source.to_string();
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
+            link = source;
+        }
+        if link.source().is_some() { f.write_str(": …") } else { Ok(()) }
     }
 }
 

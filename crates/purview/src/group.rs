@@ -16,8 +16,10 @@
 //! - **G4** The room for a task is taken before it is handed to the runtime, and given back after it has told.
 
 mod builder;
+mod ending;
 mod failure;
 mod info;
+mod inside;
 mod roster;
 mod scope;
 mod shared;
@@ -29,11 +31,8 @@ mod watch;
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::panic::Location;
-use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 pub use builder::{GroupBuilder, OnFailure};
 pub use failure::{Dropped, Failure, GroupError, Panicked};
@@ -44,20 +43,17 @@ pub use watch::GroupWatch;
 
 use crate::clock::Tick;
 use crate::error::Cause;
-use crate::park::block_on;
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::tree::Panics;
-use crate::{CancelGuard, Context, leak};
+use crate::{CancelGuard, Context};
+pub(crate) use info::First;
+use inside::Address;
 pub(crate) use roster::{Record, Roster, Seat};
 use shared::{Crew, Futures, Shared, UnusedRoom};
 use spawn::Refused;
 use start::{named_thread, start, start_blocking, start_now};
 use task::Ticket;
 pub(crate) use task::panicked;
-
-/// As many futures as are not dropped at once, when they are to be, are waited for no longer than this: they don't come to an
-/// await.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Tasks under one context, all of which have ended before the group has.
 ///
@@ -80,6 +76,15 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// assert_eq!(err.failures()[0].cause().to_string(), "disk full");
 /// ```
 ///
+/// # Failures and ends
+/// A task's `Err` is a failure, unless it only reports that the task was canceled. It is an *end* if the group's context is done and
+/// either the context's error is in its chain, as [`Error::find`](crate::Error::find) follows it, or its text is exactly the text of
+/// that error. The error of another context, such as the deadline of a query, is a failure.
+///
+/// The text is compared for errors that hide their content: an `anyhow::Error` or `eyre::Report` that becomes a box cannot be
+/// downcast. Neither can the [cause](Failure::cause) of a failure that was made of one, unless the group is given
+/// [`errors`](GroupBuilder::errors).
+///
 /// # When it is dropped
 /// Its context is canceled, and nothing is detached unseen: futures are dropped at their next await, when the group's
 /// [grace](GroupBuilder::grace) is over; at once, if it was given none. Threads cannot be stopped from outside: they are told.
@@ -87,12 +92,18 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub struct TaskGroup<E, S: 'static = NoSpawn> {
     shared: Arc<Shared<S>>,
     crew_left: Weak<Crew<S>>,
-    futures_left: Weak<Futures<S>>,
-    /// None once it is closed.
-    own: Mutex<Option<Arc<Futures<S>>>>,
+    own: Mutex<Own<S>>,
     guard: CancelGuard,
     has_grace: bool,
-    of: PhantomData<fn() -> E>,
+    /// How an error becomes a cause, if not by `Into`.
+    errors: Option<fn(E) -> Cause>,
+}
+
+/// What lets a group take tasks.
+struct Own<S: 'static> {
+    /// None once it is closed.
+    open: Option<Arc<Futures<S>>>,
+    left: Weak<Futures<S>>,
 }
 
 impl<E, S> TaskGroup<E, S> {
@@ -145,24 +156,29 @@ impl<E, S> TaskGroup<E, S> {
         &self.shared.context
     }
 
-    /// Takes no more tasks, for good.
+    /// Closes the group permanently to tasks from outside. A running task of the group may go on to spawn in it: the group is
+    /// not over before that task is.
+    ///
+    /// A task is inside while it is polled, or while its closure runs on its own thread. Everything else is outside, including
+    /// threads that a task started by itself. A task that is spawned from outside is dropped and counted: [`join`](Self::join) and
+    /// [`shutdown`](Self::shutdown) report it as [refused](GroupError::refused).
     ///
     /// ```
     /// use purview::{Context, Error, TaskGroup};
     /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
     /// group.close();
     /// group.spawn_thread(|_ctx| unreachable!());
-    /// group.join_blocking().unwrap();
+    /// assert_eq!(group.join_blocking().unwrap_err().refused(), 1);
     /// ```
     pub fn close(&self) {
-        let own = self.own().take();
+        let own = self.own().open.take();
         drop(own); // maybe the last
     }
 
     /// Whether it was [closed](Self::close).
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.own().is_none()
+        self.own().open.is_none()
     }
 
     /// Tells all tasks to stop, and why, unless they have been told.
@@ -183,7 +199,8 @@ impl<E, S> TaskGroup<E, S> {
 
     /// Starts a thread for `task`. Past the limit, it is started when there is room.
     ///
-    /// Where the system has no thread left, that is the task's failure. A group that is closed, or has ended, drops the task.
+    /// Where the system has no thread left, that is the task's failure. A group that is [closed](Self::close), or has ended, drops
+    /// the task and reports that it did.
     ///
     /// ```
     /// use purview::{Context, TaskGroup};
@@ -233,9 +250,17 @@ impl<E, S> TaskGroup<E, S> {
         S: Send + Sync + 'static,
     {
         let thread = named_thread(name.as_deref());
+        let to_cause = self.to_cause();
         self.begin(name, location, TaskKind::Blocking, move |shared, ticket| {
-            start_blocking(shared, ticket, task, |run| thread.spawn(run).map(drop));
+            start_blocking(shared, ticket, task, to_cause, |run| thread.spawn(run).map(drop));
         });
+    }
+
+    fn to_cause(&self) -> fn(E) -> Cause
+    where
+        E: Into<Cause>,
+    {
+        self.errors.unwrap_or(Into::into)
     }
 
     /// Has `start` called with the task's ticket: now, if there is room, or later, or never.
@@ -248,7 +273,10 @@ impl<E, S> TaskGroup<E, S> {
     ) where
         S: Send + Sync + 'static,
     {
-        let Ok(futures) = self.enter() else { return };
+        let futures = match self.enter() {
+            Ok(futures) => futures,
+            Err(refused) => return self.shared.count_refused(&refused),
+        };
         let record = Record { name, location, kind, begun: Tick::NEVER };
         if self.shared.has_room() {
             return start(&self.shared, Ticket::new(futures, record));
@@ -262,127 +290,45 @@ impl<E, S> TaskGroup<E, S> {
         }));
     }
 
-    /// One more task, unless the group is closed or has ended.
+    /// Enters one more task, unless the group has ended or is closed to the caller.
     fn enter(&self) -> Result<Arc<Futures<S>>, Refused> {
         if let Some(error) = self.shared.context.err() {
             return Err(self.shared.refuse(error));
         }
-        self.own().clone().ok_or(Refused::Closed)
+        let open = self.own().open.clone();
+        open.or_else(|| self.enter_from_within()).ok_or(Refused::Closed)
     }
 
-    fn own(&self) -> MutexGuard<'_, Option<Arc<Futures<S>>>> {
+    /// Enters a task into a closed group, for a task of the group that runs on this thread and so keeps the group from being over.
+    fn enter_from_within(&self) -> Option<Arc<Futures<S>>> {
+        if !Address::of(&self.shared).is_entered() {
+            return None;
+        }
+        let left = self.own().left.upgrade();
+        if left.is_some() {
+            return left;
+        }
+        // There are only threads, this one among them. Their new futures are made under no lock: an observer hears of it.
+        let new = Arc::new(Futures::new(self.crew_left.upgrade()?));
+        let mut own = self.own();
+        let first = own.left.upgrade(); // another thread's, that did the same
+        if first.is_none() {
+            own.left = Arc::downgrade(&new);
+        }
+        drop(own);
+        Some(first.unwrap_or(new))
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own<S>> {
         lock(&self.own)
     }
-
-    // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    /// Takes no more tasks, and waits for all to end.
-    ///
-    /// ```
-    /// use purview::{Context, Error, TaskGroup};
-    /// async fn work(ctx: &Context) -> Result<(), purview::GroupError<Error>> {
-    ///     let group: TaskGroup<Error> = TaskGroup::new(ctx);
-    ///     group.spawn_thread(|ctx| ctx.check());
-    ///     group.join().await
-    /// }
-    /// purview::thread::block_on(work(&Context::background())).unwrap();
-    /// ```
-    ///
-    /// A task that has its own group's handle and joins it waits for itself.
-    ///
-    /// # Errors
-    /// The tasks that failed; or, if none did, the end that kept some of them from doing their work.
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the group.
-    pub async fn join(self) -> Result<(), GroupError<E>> {
-        self.close();
-        self.shared.idle.done().await;
-        self.outcome()
-    }
-
-    /// The same, blocking the thread.
-    ///
-    /// ```
-    /// use purview::{Context, Error, TaskGroup};
-    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
-    /// group.spawn_thread(|_ctx| panic!("by accident"));
-    /// let err = group.join_blocking().unwrap_err();
-    /// assert!(err.failures()[0].is_panic() && err.to_string().ends_with("panicked: by accident"));
-    /// ```
-    ///
-    /// # Errors
-    /// As [`join`](Self::join).
-    ///
-    /// # Blocking
-    /// Until the last task has ended. Not for use inside async code.
-    pub fn join_blocking(self) -> Result<(), GroupError<E>> {
-        block_on(pin!(self.join()))
-    }
-
-    fn outcome(&self) -> Result<(), GroupError<E>> {
-        let (failures, failed, ended) = self.shared.outcome();
-        if failures.is_empty() && ended.is_none() {
-            return Ok(());
-        }
-        Err(GroupError { failures, failed, ended, of: PhantomData })
-    }
-
-    /// Tells all tasks to stop, and why; waits for `grace`; then has futures dropped at their next await. Tells what became of
-    /// all of them, by name.
-    ///
-    /// Threads that go on, and futures that don't come to an await within a tenth of a second, are left behind, and named.
-    ///
-    /// ```
-    /// use purview::{Context, Error, TaskGroup};
-    /// use std::time::Duration;
-    /// let group: TaskGroup<Error> = TaskGroup::new(&Context::background());
-    /// group.spawn_thread(|ctx| { ctx.done().wait(); Ok(()) });
-    /// let report = purview::thread::block_on(group.shutdown("deploy", Duration::from_secs(5)));
-    /// assert!(report.is_clean());
-    /// assert_eq!(report.to_string(), "1 finished, 0 of them failed; 0 aborted, 0 abandoned");
-    /// ```
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the group.
-    pub async fn shutdown(self, cause: impl Into<Cause>, grace: Duration) -> Report {
-        self.cancel_with(cause);
-        self.close();
-        self.shared.drop_waiting();
-        within(&self.shared.idle, grace).await;
-        if !self.shared.idle.is_done() {
-            self.shared.abort_now.cancel();
-            within(&self.shared.still, PATIENCE).await;
-        }
-        let (failures, failed, _) = self.shared.outcome();
-        let (aborted, lost, unbegun) = self.shared.unfinished();
-        let abandoned = self.tasks();
-        let listed = abandoned.iter().filter(|task| task.kind() == TaskKind::Async).count();
-        Report {
-            finished: self.shared.roster.finished(),
-            failures,
-            failed,
-            aborted,
-            abandoned,
-            unlisted: self.futures_left.strong_count().saturating_sub(listed),
-            lost,
-            unbegun,
-            stop_times: self.stop_times(),
-        }
-    }
-}
-
-/// Waits for the end of `ctx`, no longer than that.
-async fn within(ctx: &Context, time: Duration) {
-    let (over, _guard) = leak::unseen(|| ctx.with_timeout(time));
-    over.done().await;
 }
 
 impl<E, S: Spawn> TaskGroup<E, S> {
     /// Starts a task. Past the limit, it is started when there is room.
     ///
-    /// A group that is closed, or has ended, drops it: nothing begins that is to stop at once. Where that matters, there is
-    /// [`try_spawn`](Self::try_spawn). To wait for room, so that not too many wait here, there is
+    /// A group that is [closed](Self::close), or has ended, drops it, and reports that it did: nothing begins that is to stop at
+    /// once. To get such a task back, there is [`try_spawn`](Self::try_spawn). To wait for room, so that not too many wait here, there is
     /// [`spawn_ready`](Self::spawn_ready).
     ///
     /// ```
@@ -406,8 +352,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        let location = Location::caller();
-        self.begin(None, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+        self.spawn_as(None, Location::caller(), task);
     }
 
     /// The same, with a name.
@@ -432,8 +377,23 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        let (name, location) = (Some(name.into()), Location::caller());
-        self.begin(name, location, TaskKind::Async, |shared, ticket| start(shared, ticket, task));
+        self.spawn_as(Some(name.into()), Location::caller(), task);
+    }
+
+    fn spawn_as<F, Fut>(
+        &self,
+        name: Option<Cow<'static, str>>,
+        location: &'static Location<'static>,
+        task: F,
+    ) where
+        F: FnOnce(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cause> + 'static,
+    {
+        let to_cause = self.to_cause();
+        self.begin(name, location, TaskKind::Async, move |shared, ticket| {
+            start(shared, ticket, task, to_cause);
+        });
     }
 
     /// Starts a task now, or not at all.
@@ -468,7 +428,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         if !self.shared.has_room() {
             return Err(TrySpawnError { task, refused: Refused::Full });
         }
-        start_now(&self.shared, futures, Location::caller(), task);
+        start_now(&self.shared, futures, Location::caller(), task, self.to_cause());
         Ok(())
     }
 
@@ -533,7 +493,7 @@ impl<E, S: Spawn> TaskGroup<E, S> {
                 Err(refused) => return Err(TrySpawnError { task, refused }),
             };
             std::mem::forget((permit, unused)); // given back when the task has ended
-            start_now(&self.shared, futures, location, task);
+            start_now(&self.shared, futures, location, task, self.to_cause());
             Ok(())
         }
     }
@@ -561,8 +521,10 @@ impl<E, S: Spawn> TaskGroup<E, S> {
         F: FnOnce(Context) -> Result<(), E> + Send + 'static,
         E: Into<Cause> + 'static,
     {
-        self.begin(None, Location::caller(), TaskKind::Blocking, |shared, ticket| {
-            start_blocking(shared, ticket, task, |run| shared.spawner.spawn_blocking(run));
+        let to_cause = self.to_cause();
+        self.begin(None, Location::caller(), TaskKind::Blocking, move |shared, ticket| {
+            let spawn = |run| shared.spawner.spawn_blocking(run);
+            start_blocking(shared, ticket, task, to_cause, spawn);
         });
     }
 }

@@ -23,7 +23,7 @@
 mod ledger;
 mod report;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -41,11 +41,12 @@ use crate::park::block_on;
 type Number = u64;
 
 const NONE: Number = 0;
-/// What the library derives for itself is nobody's.
-const UNSEEN: Number = Number::MAX;
 
 thread_local! {
-    static CURRENT: Cell<Number> = const { Cell::new(NONE) };
+    /// The checks that this thread has entered and not left. The last one gets what is derived from nowhere.
+    static ENTERED: RefCell<Vec<Number>> = const { RefCell::new(Vec::new()) };
+    /// What the library derives for itself belongs to no check.
+    static UNSEEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lists the contexts and tasks that are born after it, on this thread or below such a context, until they are gone.
@@ -204,17 +205,24 @@ impl Handle {
     }
 }
 
-/// This thread's roots belong to a check, while this is there. Made by [`Handle::enter`].
+/// Gives a check the roots that this thread derives, until it is dropped. Made by [`Handle::enter`].
+///
+/// Several on a thread may be dropped in any order: the check that was entered last, of those that are left, gets the roots.
 #[must_use = "dropping it leaves the check"]
 pub struct Entered {
-    before: Number,
+    check: Number,
     /// It is the thread's.
     _here: PhantomData<*const ()>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.set(self.before);
+        let _ = ENTERED.try_with(|entered| {
+            let mut entered = entered.borrow_mut();
+            if let Some(place) = entered.iter().rposition(|&check| check == self.check) {
+                entered.remove(place);
+            }
+        });
     }
 }
 
@@ -225,11 +233,30 @@ impl fmt::Debug for Entered {
 }
 
 fn enter(check: Number) -> Entered {
-    Entered { before: CURRENT.replace(check), _here: PhantomData }
+    // A thread that is being torn down has no such list any more: what it derives is not listed.
+    let _ = ENTERED.try_with(|entered| entered.borrow_mut().push(check));
+    Entered { check, _here: PhantomData }
+}
+
+/// The check that this thread's roots belong to.
+fn current() -> Number {
+    let last = ENTERED.try_with(|entered| entered.borrow().last().copied());
+    last.ok().flatten().unwrap_or(NONE)
+}
+
+fn is_unseen() -> bool {
+    UNSEEN.get()
 }
 
 /// Derives what no list should have: the library's own.
 pub(crate) fn unseen<R>(derive: impl FnOnce() -> R) -> R {
-    let _here = enter(UNSEEN);
+    /// Restores what was before, also by a panic.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            UNSEEN.set(self.0);
+        }
+    }
+    let _before = Before(UNSEEN.replace(true));
     derive()
 }

@@ -18,6 +18,7 @@ use crate::clock::Tick;
 use crate::error::Error;
 use crate::leaked::Leaked;
 use crate::timer::driver;
+use crate::tree::Panics;
 use crate::{leak, order};
 
 /// A context's number: unique in the process, in the order of derivation.
@@ -188,17 +189,21 @@ impl Observer for Observers {
     }
 
     fn done(&self, ctx: ContextId, error: &Error) {
-        leak::ended(ctx, error);
+        let mut panics = Panics::new(); // of what a check drops or wakes: the observer learns of it all the same (C39)
+        panics.catch(|| leak::ended(ctx, error));
         if let Some(observer) = INSTALLED.get() {
-            observer.done(ctx, error);
+            panics.catch(|| observer.done(ctx, error));
         }
+        panics.resume();
     }
 
     fn dropped(&self, ctx: ContextId) {
-        leak::dropped(ctx);
+        let mut panics = Panics::new(); // as above
+        panics.catch(|| leak::dropped(ctx));
         if let Some(observer) = INSTALLED.get() {
-            observer.dropped(ctx);
+            panics.catch(|| observer.dropped(ctx));
         }
+        panics.resume();
     }
 }
 

@@ -16,6 +16,7 @@
 //! there is no list to look through and no timer to poll.
 
 mod hooks;
+mod nested;
 mod report;
 mod stage;
 
@@ -32,8 +33,9 @@ pub use report::{PhaseReport, Report};
 
 use crate::error::Cause;
 use crate::park::block_on;
-use crate::{CancelGuard, Context, Done, TaskGroup, TaskInfo, TaskKind, leak};
+use crate::{CancelGuard, Context, Done, Error, TaskGroup, TaskInfo, TaskKind, leak};
 use hooks::{Hook, Running};
+use nested::{Progress, Within};
 use stage::{Crew, Place, Stage};
 
 /// A service's way down. See the [module](self).
@@ -75,8 +77,6 @@ use stage::{Crew, Place, Stage};
 /// All phases begin at once.
 #[must_use = "a shutdown does nothing before it is run"]
 pub struct Shutdown {
-    /// Ends when the first phase is to begin.
-    begin: Context,
     force: Option<Context>,
     stages: Stages,
     /// What keeps phases that have not begun.
@@ -84,7 +84,7 @@ pub struct Shutdown {
     /// In the order in which they are to cancel.
     guards: Vec<CancelGuard>,
     /// The phase of another shutdown that waits for this one.
-    within: Option<(Cow<'static, str>, Hold)>,
+    within: Option<Within>,
 }
 
 impl Shutdown {
@@ -93,9 +93,8 @@ impl Shutdown {
     pub fn new(begin: &Context) -> Shutdown {
         let (begin, guard) = leak::unseen(|| begin.with_cancel());
         Shutdown {
-            begin,
             force: None,
-            stages: Stages::default(),
+            stages: Stages(Arc::new(Progress::new(begin))),
             crews: Vec::new(),
             guards: vec![guard],
             within: None,
@@ -136,26 +135,31 @@ impl Shutdown {
     #[track_caller]
     pub fn phase(&mut self, name: &'static str, budget: Duration) -> Phase {
         let location = Location::caller();
-        let before = self.stages.0.last().map_or(&self.begin, |stage| &stage.over);
+        let (begin, stages) = (&self.stages.0.begin, self.stages.0.stages());
+        let before = stages.last().map_or(begin, |stage| &stage.over);
         let (context, guard) = before.derive().name(name).build();
         let _ = guard.disarm();
         let (over, guard) = leak::unseen(|| context.with_grace(budget));
-        let contexts = [self.begin.clone(), context, over];
+        let contexts = [begin.clone(), context, over];
         let over_now = guard.handle();
         self.guards.push(guard);
         let stage = Stage::new(Place { name, location, budget }, contexts, over_now);
         let stage = Arc::new(stage);
         let crew = Crew::of(&stage);
-        if let (Some(last), Some(its_crew)) = (self.stages.0.last(), self.crews.last()) {
+        if let (Some(last), Some(its_crew)) = (stages.last(), self.crews.last()) {
             last.follow(&stage);
             its_crew.keep(&crew);
         }
-        self.stages.0.push(Arc::clone(&stage));
+        self.stages.0.add_stage(Arc::clone(&stage));
         self.crews.push(crew);
         Phase { stage }
     }
 
-    /// Waits for the beginning, goes through the phases, and tells what became of everything.
+    /// Waits for the beginning, goes through the phases, and reports what became of everything.
+    ///
+    /// The phases' time counts from the beginning, also if the shutdown is not run then. Only the work of a phase whose time is up has
+    /// that time from when it begins: [`took`](Report::took) says how long it was in all. Work that blocks blocks the shutdown: a force
+    /// that comes meanwhile is obeyed when the work returns, and no more is begun.
     ///
     /// ```
     /// use purview::{Context, shutdown::Shutdown};
@@ -169,33 +173,34 @@ impl Shutdown {
     ///
     /// # Cancel safety
     /// Dropping the future drops the shutdown.
-    pub async fn run(self) -> Report {
-        let Shutdown { begin, force, stages, crews, guards, within } = self;
-        let mut running = Running::default();
-        let first = stages.0.first().map_or(&begin, |stage| &stage.context);
+    pub async fn run(mut self) -> Report {
+        let Shutdown { force, stages: Stages(progress), crews, guards, within } = &mut self;
+        let stages = progress.stages();
+        let mut running = Running::new(Arc::clone(progress));
+        let first = stages.first().map_or(&progress.begin, |stage| &stage.context);
         let mut way_down = WayDown {
             waited_for: Box::pin(first.clone().into_done()),
-            stages: &stages.0,
-            crews: crews.into_iter(),
+            stages: &stages,
+            crews: std::mem::take(crews).into_iter(),
             running: &mut running,
+            force: force.as_ref(),
+            is_waiting_for_late: false,
         };
         let way_down = poll_fn(|task| way_down.poll(task));
         let mut way_down = pin!(way_down);
-        let forced = match &force {
-            Some(force) => force.run(way_down.as_mut()).await.err(),
-            None => {
-                way_down.as_mut().await;
-                None
-            }
+        let forced = match &*force {
+            Some(force) => force.run(way_down.as_mut()).await.unwrap_or_else(Some),
+            None => way_down.as_mut().await,
         };
         if let Some(forced) = &forced {
             let cause = || forced.cause().cloned().unwrap_or_else(|| Cause::from(forced.clone()));
             guards.iter().for_each(|guard| guard.cancel_with(cause()));
         }
-        let report = Report::of(begin.err(), forced, &stages.0, running.take_failures());
-        if let Some((name, hold)) = within {
-            hold.stage.add_nested(name, report.clone());
+        let report = progress.report(forced);
+        if let Some(within) = within.take() {
+            within.finish(report.clone());
         }
+        stages.iter().for_each(|stage| stage.let_go_of_nested());
         report
     }
 
@@ -210,12 +215,11 @@ impl Shutdown {
 }
 
 /// The phases, in order. They let go of what takes part when the shutdown is over, or dropped: that has holds, which have phases.
-#[derive(Default)]
-struct Stages(Vec<Arc<Stage>>);
+struct Stages(Arc<Progress>);
 
 impl Drop for Stages {
     fn drop(&mut self) {
-        self.0.iter().for_each(|stage| stage.let_go());
+        self.0.stages().iter().for_each(|stage| stage.let_go());
     }
 }
 
@@ -227,16 +231,33 @@ struct WayDown<'a> {
     /// The beginning of the next of them, or the end of the last.
     waited_for: Pin<Box<Done<'static>>>,
     running: &'a mut Running,
+    force: Option<&'a Context>,
+    /// All phases are over, and work that began late has time left.
+    is_waiting_for_late: bool,
 }
 
 impl WayDown<'_> {
-    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    /// Ready when all is over, or when it was forced meanwhile, with the end that did it.
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<Option<Error>> {
+        // What is ready is still done if it was forced before this poll. While work blocks, this is the only place that notices.
+        let force = self.force.filter(|force| !force.is_done());
+        let is_forced = || force.is_some_and(Context::is_done);
         loop {
-            self.running.poll(task);
-            if self.waited_for.as_mut().poll(task).is_pending() {
-                return Poll::Pending;
+            self.running.poll(task, is_forced);
+            if is_forced() {
+                return Poll::Ready(force.and_then(Context::err));
             }
-            let Some((stage, rest)) = self.stages.split_first() else { return Poll::Ready(()) };
+            if self.waited_for.as_mut().poll(task).is_pending() {
+                // Only for work that began late, there may be none left to wait for.
+                let is_over = self.is_waiting_for_late && self.running.late().is_none();
+                return if is_over { Poll::Ready(None) } else { Poll::Pending };
+            }
+            let Some((stage, rest)) = self.stages.split_first() else {
+                let Some(late) = self.running.late() else { return Poll::Ready(None) };
+                self.waited_for = Box::pin(late.clone().into_done());
+                self.is_waiting_for_late = true;
+                continue;
+            };
             self.running.begin(stage);
             stage.close_groups();
             drop(self.crews.next()); // from here on its holds keep it, if there are any
@@ -249,9 +270,10 @@ impl WayDown<'_> {
 
 impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phases: Vec<_> = self.stages.0.iter().map(|stage| stage.place.name).collect();
+        let stages = self.stages.0.stages();
+        let phases: Vec<_> = stages.iter().map(|stage| stage.place.name).collect();
         f.debug_struct("Shutdown")
-            .field("begin", &self.begin)
+            .field("begin", &self.stages.0.begin)
             .field("phases", &phases)
             .finish_non_exhaustive()
     }
@@ -303,7 +325,8 @@ impl Phase {
 
     /// Has `work` run when the phase begins, as a part of [`Shutdown::run`]: a pool is closed, a last record is written. Its context
     /// ends when the phase's time is up; the work goes on for as long as any phase does, and is dropped at the very end. Work that
-    /// comes when the phase has begun is not run: that is a failure in the report.
+    /// comes when the phase has begun is not run: that is a failure in the report. What it returns is a failure or an end, by the
+    /// [rule of groups](TaskGroup#failures-and-ends): work that stops because its time is up is canceled, and has not failed.
     ///
     /// ```
     /// use purview::{Context, shutdown::Shutdown};
@@ -329,7 +352,7 @@ impl Phase {
         self.stage.add_hook(Hook::new(name, location, hold, work));
     }
 
-    /// Waits for a group, too: it takes no more tasks when the phase begins, and its tasks are told of by name. When its tasks are to
+    /// Waits for a group, too: it is [closed](TaskGroup::close) when the phase begins, and its tasks are reported by name. When its tasks are to
     /// stop is for its context to say.
     ///
     /// ```
@@ -378,7 +401,7 @@ impl Phase {
         let name = name.into();
         let hold = self.hold_as(name.clone(), TaskKind::Async, Location::caller());
         let mut nested = Shutdown::new(&self.stage.context).force_on(&self.stage.over);
-        nested.within = Some((name, hold));
+        nested.within = Some(Within::new(name, Arc::clone(&nested.stages.0), hold));
         nested
     }
 

@@ -1,7 +1,7 @@
 //! What a signal does before, while and after somebody listens for it.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use purview::Context;
 use purview_signal::{Signal, notify};
@@ -18,6 +18,7 @@ tests! {
     ignored_before_ignored_after => End::Success,
     a_handler_comes_back_as_it_was => End::Success,
     a_handler_set_meanwhile_is_left_alone => End::Success,
+    a_handler_set_while_the_last_listener_goes_is_left_alone => End::Success,
     system_calls_are_restarted => End::Success,
     without_files_nothing_is_taken => End::Success,
 }
@@ -130,4 +131,40 @@ fn without_files_nothing_is_taken() {
     raised(Signal::INTERRUPT);
     assert_eq!(signal_that_ended(&ctx), Signal::INTERRUPT);
     drop(signals);
+}
+
+/// Another thread sets its handler at some moment of the drop.
+fn a_handler_set_while_the_last_listener_goes_is_left_alone() {
+    extern "C" fn theirs(_: c_int) {}
+    const ROUNDS: usize = 3_000;
+    let round = AtomicUsize::new(0);
+    let is_set = AtomicUsize::new(0);
+    let handler = theirs as extern "C" fn(c_int) as usize;
+    let mut lost = 0;
+    let wait_for = |counter: &AtomicUsize, number| {
+        while counter.load(Ordering::Acquire) != number {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            for number in 1..=ROUNDS {
+                while round.load(Ordering::Acquire) != number {
+                    std::hint::spin_loop();
+                }
+                (0..number % 300).for_each(|_| std::hint::spin_loop());
+                set_action(Signal::USER2, handler, 0);
+                is_set.store(number, Ordering::Release);
+            }
+        });
+        for number in 1..=ROUNDS {
+            let listener = notify(&Context::background(), [Signal::USER2]).expect("Unix");
+            round.store(number, Ordering::Release);
+            drop(listener);
+            wait_for(&is_set, number);
+            lost += usize::from(action(Signal::USER2).sa_sigaction != handler);
+            set_action(Signal::USER2, libc::SIG_DFL, 0);
+        }
+    });
+    assert_eq!(lost, 0, "of {ROUNDS}");
 }

@@ -11,8 +11,8 @@ use purview::Context;
 use purview_signal::{Signal, notify};
 
 use crate::support::{
-    _exit, a_child_has_ended, action, alarm, count_in_proc, fork, pthread_atfork, raised,
-    set_action, signal_that_ended, waitpid,
+    _exit, a_child_has_ended, action, alarm, count_in_proc, fork, has_new_process_ids,
+    pthread_atfork, raised, set_action, signal_that_ended, waitpid,
 };
 use crate::unix::tests;
 
@@ -26,6 +26,7 @@ tests! {
     what_came_to_the_parent_is_not_the_childs => End::Success,
     of_two_at_once_the_first_ends_first => End::Success,
     a_forked_child_that_listens_hears_all => End::Success,
+    a_forked_child_with_its_parents_process_id_is_not_its_parent => End::Success,
 }
 
 /// Runs code in a forked child, and returns what became of that, as `waitpid` tells it. A panic is 2.
@@ -223,6 +224,32 @@ fn a_forked_child_that_listens_hears_all() {
         assert!(!old.is_done());
         raised(urgent);
         assert_eq!(signal_that_ended(&old), urgent);
+    });
+    assert_eq!(status, 0);
+}
+
+/// Each of the two is the first process of a namespace of its own, and so has the number 1. Where the process may have
+/// no namespaces, there is nothing to test.
+fn a_forked_child_with_its_parents_process_id_is_not_its_parent() {
+    if !has_new_process_ids() {
+        return;
+    }
+    let status = in_child(|| {
+        let listen = |signal| notify(&Context::background(), [signal]).expect("Unix");
+        let ((parents, _first), (after, _second)) = (listen(Signal::USER1), listen(Signal::USER2));
+        assert!(std::process::id() == 1 && has_new_process_ids());
+        let status = in_child(|| {
+            assert_eq!(std::process::id(), 1);
+            raised(Signal::USER1);
+            let (own, _signals) = listen(Signal::HANGUP);
+            raised(Signal::HANGUP);
+            assert_eq!(signal_that_ended(&own), Signal::HANGUP);
+            assert!(!parents.is_done());
+        });
+        assert_eq!(status, 0);
+        raised(Signal::USER2); // behind what the child wrote to the parent's line, if it did
+        assert_eq!(signal_that_ended(&after), Signal::USER2);
+        assert!(!parents.is_done(), "it came to the child");
     });
     assert_eq!(status, 0);
 }

@@ -121,3 +121,15 @@ pub(crate) fn signal_that_ended(ctx: &Context) -> Signal {
 pub(crate) fn count_in_proc(folder: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{folder}")).map_or(0, Iterator::count)
 }
+
+/// The processes that this one forks from here on count from 1, the first of them being the next. False if it may not, or on other systems.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_new_process_ids() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_new_process_ids() -> bool {
+    false
+}

@@ -2,6 +2,7 @@
 
 mod aborts;
 mod deaths;
+mod ends;
 mod groups;
 mod maps;
 mod runtimes;

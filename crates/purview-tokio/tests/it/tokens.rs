@@ -1,6 +1,8 @@
 //! CancellationToken, to a context and back.
 
-use purview::Context;
+use std::sync::{Arc, Barrier};
+
+use purview::{Context, Key};
 use purview_tokio::{from_token, to_token};
 use tokio_util::sync::CancellationToken;
 
@@ -75,4 +77,84 @@ fn a_cancel_while_the_bridge_is_built_is_not_lost() {
         canceler.join().expect("no panic");
         assert!(ctx.is_done());
     }
+}
+
+static USER: Key<Arc<()>> = Key::new("user");
+
+#[test]
+fn a_context_has_one_registration_for_all_its_tokens() {
+    let (server, guard) = Context::background().with_cancel();
+    for _ in 0..10_000 {
+        drop(to_token(&server));
+    }
+    assert_eq!(server.statistics().callbacks(), 1);
+    let tokens = [to_token(&server), to_token(&server)];
+    tokens[0].cancel();
+    assert!(!tokens[1].is_cancelled() && !server.is_done(), "one of them is no other's");
+    guard.cancel();
+    assert!(tokens[1].is_cancelled() && to_token(&server).is_cancelled());
+    assert_eq!(server.statistics().callbacks(), 0);
+}
+
+#[test]
+fn a_contexts_value_layers_share_its_registration_and_go_when_they_are_dropped() {
+    let (server, guard) = Context::background().with_cancel();
+    let user = Arc::new(());
+    let tokens: Vec<_> = (0..100)
+        .map(|_| {
+            let request =
+                server.with_value(&USER, Arc::clone(&user)).with_value(&USER, Arc::default());
+            to_token(&request)
+        })
+        .collect();
+    assert_eq!((server.statistics().callbacks(), Arc::strong_count(&user)), (1, 1));
+    assert!(!tokens.iter().any(CancellationToken::is_cancelled));
+    guard.cancel();
+    assert!(tokens.iter().all(CancellationToken::is_cancelled));
+}
+
+#[test]
+fn threads_that_make_the_first_tokens_at_once_all_get_ones_that_are_canceled() {
+    for _ in 0..500 {
+        let (ctx, guard) = Context::background().with_cancel();
+        let barrier = Barrier::new(3);
+        let make = || {
+            barrier.wait();
+            to_token(&ctx)
+        };
+        let tokens = std::thread::scope(|s| {
+            let makers = [s.spawn(make), s.spawn(make)];
+            barrier.wait();
+            guard.cancel();
+            makers.map(|maker| maker.join().expect("no panic"))
+        });
+        assert!(tokens.iter().all(CancellationToken::is_cancelled));
+    }
+    for _ in 0..500 {
+        let (ctx, _guard) = Context::background().with_cancel();
+        let barrier = Barrier::new(2);
+        let make = || {
+            barrier.wait();
+            to_token(&ctx)
+        };
+        let tokens = std::thread::scope(|s| {
+            [s.spawn(make), s.spawn(make)].map(|maker| maker.join().expect("no panic"))
+        });
+        assert_eq!(ctx.statistics().callbacks(), 1);
+        assert!(!tokens.iter().any(CancellationToken::is_cancelled));
+    }
+}
+
+#[test]
+fn a_token_lives_on_when_its_context_is_dropped_and_ends_with_it_all_the_same() {
+    let (server, guard) = Context::background().with_cancel();
+    let token = {
+        let (request, guard) = server.with_cancel();
+        let _ = guard.disarm();
+        to_token(&request)
+    };
+    assert!(!token.is_cancelled());
+    guard.cancel();
+    assert!(token.is_cancelled());
+    assert_eq!(server.statistics().children(), 0);
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::shared::{Crew, Futures, Shared};
-use super::{GroupWatch, TaskGroup, TaskInfo};
+use super::{GroupWatch, Own, TaskGroup, TaskInfo};
+use crate::error::Cause;
 use crate::leak;
 use crate::sync::Mutex;
 use crate::tree::{Kind, Plan};
@@ -37,7 +38,8 @@ pub struct GroupBuilder<E, S> {
     grace: Option<Duration>,
     overdue: Option<(Duration, Hook)>,
     task_location: Option<&'static Location<'static>>,
-    of: PhantomData<fn() -> (E, S)>,
+    errors: Option<fn(E) -> Cause>,
+    of: PhantomData<fn() -> S>,
 }
 
 /// What a group does when a task fails.
@@ -74,6 +76,7 @@ impl<E, S> GroupBuilder<E, S> {
             grace: None,
             overdue: None,
             task_location: None,
+            errors: None,
             of: PhantomData,
         }
     }
@@ -138,6 +141,33 @@ impl<E, S> GroupBuilder<E, S> {
         self
     }
 
+    /// Makes causes of the tasks' errors by `errors`, instead of by `Into`: for errors whose boxes hide what is inside.
+    ///
+    /// `anyhow::Error` is one of those. Its own box can be had with its content visible, so that a failure's cause can be
+    /// [downcast](std::error::Error::downcast_ref):
+    ///
+    /// ```
+    /// use purview::{Cause, Context, TaskGroup};
+    /// use std::io;
+    ///
+    /// let group: TaskGroup<anyhow::Error> = TaskGroup::builder(&Context::background())
+    ///     .errors(|err: anyhow::Error| Cause::from(err.reallocate_into_boxed_dyn_error_without_backtrace()))
+    ///     .build();
+    /// group.spawn_thread(|_ctx| Err(io::Error::other("disk full").into()));
+    /// let err = group.join_blocking().unwrap_err();
+    /// let cause = err.failures()[0].cause();
+    /// assert!(cause.downcast_ref::<io::Error>().is_some());
+    /// ```
+    ///
+    /// `eyre::Report` gives its content away by type only: `report.downcast::<io::Error>()` is a cause if it is `Ok`, and the report that
+    /// it hands back is one if it is not.
+    ///
+    /// Whether an error is an [end](TaskGroup#failures-and-ends) does not depend on it.
+    pub fn errors(mut self, errors: fn(E) -> Cause) -> Self {
+        self.errors = Some(errors);
+        self
+    }
+
     /// Makes the group.
     ///
     /// # Panics
@@ -179,12 +209,12 @@ impl<E, S> GroupBuilder<E, S> {
         }
         let crew = Arc::new(Crew { shared: Arc::clone(&shared) });
         let crew_left = Arc::downgrade(&crew);
-        let futures = Arc::new(Futures { crew });
-        let futures_left = Arc::downgrade(&futures);
-        let own = Mutex::new(Some(Arc::clone(&futures)));
+        let futures = Arc::new(Futures::new(crew));
+        let left = Arc::downgrade(&futures);
+        let own = Mutex::new(Own { open: Some(Arc::clone(&futures)), left });
         let has_grace = self.grace.is_some();
-        let of = PhantomData;
-        (TaskGroup { shared, crew_left, futures_left, own, guard, has_grace, of }, futures)
+        let errors = self.errors;
+        (TaskGroup { shared, crew_left, own, guard, has_grace, errors }, futures)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Chain, Error, source_of_shown};
 
 /// As many failures are kept; the rest is counted. A group may have a million tasks that all fail.
 pub(super) const KEPT: usize = 16;
@@ -64,11 +64,13 @@ impl Failure {
     }
 }
 
+/// The task, and its cause with all sources of the cause.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = Chain(&*self.cause);
         match self.name() {
-            Some(name) => write!(f, "task {name} ({}): {}", self.location, self.cause),
-            None => write!(f, "task ({}): {}", self.location, self.cause),
+            Some(name) => write!(f, "task {name} ({}): {cause}", self.location),
+            None => write!(f, "task ({}): {cause}", self.location),
         }
     }
 }
@@ -149,7 +151,7 @@ impl fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
-/// Why a group did not do all it was given: tasks that failed, or an end that came first. E is the error of its tasks.
+/// Why a group did not do all it was given: tasks that failed, an end that came first, or tasks that came too late. E is the error of its tasks.
 ///
 /// ```
 /// use purview::{Context, TaskGroup};
@@ -166,6 +168,7 @@ pub struct GroupError<E> {
     /// Of these, not all are kept.
     pub(super) failed: usize,
     pub(super) ended: Option<Error>,
+    pub(super) refused: usize,
     pub(super) of: PhantomData<fn() -> E>,
 }
 
@@ -189,6 +192,12 @@ impl<E> GroupError<E> {
         self.ended.as_ref()
     }
 
+    /// How many tasks were dropped because they were spawned from outside into the [closed](super::TaskGroup::close) group.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+
     /// What the first task returned that failed by an error of its own.
     #[must_use]
     pub fn error(&self) -> Option<&E>
@@ -203,6 +212,10 @@ impl<E> fmt::Display for GroupError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.failures[..], &self.ended) {
             ([], Some(ended)) => fmt::Display::fmt(ended, f),
+            ([], None) => {
+                let tasks = if self.refused == 1 { "task was" } else { "tasks were" };
+                write!(f, "{} {tasks} not begun: the group was closed", self.refused)
+            }
             ([one], _) => fmt::Display::fmt(one, f),
             (failures, _) => {
                 write!(f, "{} tasks failed", self.failed)?;
@@ -222,15 +235,19 @@ impl<E> fmt::Debug for GroupError<E> {
             .field("failures", &self.failures)
             .field("failed", &self.failed)
             .field("ended", &self.ended)
+            .field("refused", &self.refused)
             .finish()
     }
 }
 
+/// The text contains the failures with all their sources, so there is no `source()`; an [end](GroupError::ended) has the source that its
+/// [`Error`] has. [`Error::find`] finds a context's error in both.
 impl<E> std::error::Error for GroupError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self.failures.first() {
-            Some(first) => Some(&*first.cause),
-            None => self.ended.as_ref().map(|ended| ended as _),
+        match (self.failures.first(), &self.ended) {
+            (Some(first), _) => source_of_shown(&*first.cause, None),
+            (None, Some(ended)) => source_of_shown(ended, ended.source()),
+            (None, None) => None,
         }
     }
 }

@@ -101,6 +101,39 @@ impl fmt::Debug for TaskInfo {
     }
 }
 
+/// The first of many tasks, and how many there are: a report does not grow with a group.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct First {
+    pub(crate) tasks: Vec<TaskInfo>,
+    pub(crate) count: usize,
+}
+
+impl First {
+    const KEPT: usize = 64;
+
+    pub(crate) fn push(&mut self, task: impl FnOnce() -> TaskInfo) {
+        self.count += 1;
+        if self.tasks.len() < First::KEPT {
+            self.tasks.push(task());
+        }
+    }
+
+    pub(crate) fn append(&mut self, tasks: Vec<TaskInfo>) {
+        tasks.into_iter().for_each(|task| self.push(|| task));
+    }
+
+    /// A line for each, which begins with `prefix`.
+    pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>, prefix: &str) -> fmt::Result {
+        for task in &self.tasks {
+            write!(f, "{prefix}{task}")?;
+        }
+        match self.count - self.tasks.len() {
+            0 => Ok(()),
+            more => write!(f, "{prefix}{more} more"),
+        }
+    }
+}
+
 /// How long tasks took from being told to stop until they had: a histogram in powers of two. Made by
 /// [`TaskGroup::stop_times`](super::TaskGroup::stop_times).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,11 +204,12 @@ pub struct Report {
     pub(super) finished: usize,
     pub(super) failures: Vec<super::Failure>,
     pub(super) failed: usize,
-    pub(super) aborted: Vec<TaskInfo>,
-    pub(super) abandoned: Vec<TaskInfo>,
+    pub(super) aborted: First,
+    pub(super) abandoned: First,
     pub(super) unlisted: usize,
     pub(super) lost: usize,
     pub(super) unbegun: usize,
+    pub(super) refused: usize,
     pub(super) stop_times: StopTimes,
 }
 
@@ -198,20 +232,32 @@ impl Report {
         self.failed
     }
 
-    /// Those that had not stopped when the grace was over, and were dropped at their next await.
+    /// The tasks that had not stopped when the grace was over, and were dropped at their next await: the first 64.
     #[must_use]
     pub fn aborted(&self) -> &[TaskInfo] {
-        &self.aborted
+        &self.aborted.tasks
     }
 
-    /// Those that still run: on a thread, or without coming to an await. Nobody waits for them any more.
+    /// How many tasks were dropped when the grace was over.
+    #[must_use]
+    pub fn aborted_count(&self) -> usize {
+        self.aborted.count
+    }
+
+    /// The tasks that still run: on a thread, or without coming to an await. The oldest 64. The group no longer waits for them.
     #[must_use]
     pub fn abandoned(&self) -> &[TaskInfo] {
-        &self.abandoned
+        &self.abandoned.tasks
     }
 
-    /// How many futures were left behind besides, of which no more is known: they have not come to a first await, maybe not even
-    /// been begun by their runtime.
+    /// How many tasks still run.
+    #[must_use]
+    pub fn abandoned_count(&self) -> usize {
+        self.abandoned.count
+    }
+
+    /// How many tasks were left behind besides, of which no more is known: futures that have not come to a first await, perhaps
+    /// not even been begun by their runtime, and tasks that were ending at that moment.
     #[must_use]
     pub fn unlisted(&self) -> usize {
         self.unlisted
@@ -224,10 +270,16 @@ impl Report {
         self.lost
     }
 
-    /// How many were waiting for room when the group ended, and never began.
+    /// How many never began, because the group had ended: they were waiting for a slot, or were spawned later.
     #[must_use]
     pub fn unbegun(&self) -> usize {
         self.unbegun
+    }
+
+    /// How many were dropped because they were spawned from outside into the [closed](super::TaskGroup::close) group.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused
     }
 
     /// How long tasks took to stop.
@@ -239,25 +291,25 @@ impl Report {
     /// Whether all tasks came to their end by themselves.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let others = self.unlisted + self.lost + self.unbegun;
-        self.aborted.is_empty() && self.abandoned.is_empty() && others == 0
+        let others = self.unlisted + self.lost + self.unbegun + self.refused;
+        self.aborted.count == 0 && self.abandoned.count == 0 && others == 0
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { finished, aborted, abandoned, .. } = self;
-        let failed = self.failed - self.lost;
+        let failed = self.failed.saturating_sub(self.lost);
         write!(
             f,
             "{finished} finished, {failed} of them failed; {} aborted, {} abandoned",
-            aborted.len(),
-            abandoned.len()
+            aborted.count, abandoned.count
         )?;
         let others = [
             (self.unlisted, "before their first await"),
             (self.lost, "lost"),
             (self.unbegun, "never begun"),
+            (self.refused, "refused"),
         ];
         for (count, what) in others.into_iter().filter(|&(count, _)| count > 0) {
             write!(f, ", and {count} {what}")?;
@@ -265,13 +317,12 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             write!(f, "\nfailed: {failure}")?;
         }
-        for task in aborted {
-            write!(f, "\naborted: {task}")?;
+        let more = self.failed.saturating_sub(self.failures.len());
+        if more > 0 {
+            write!(f, "\nfailed: {more} more")?;
         }
-        for task in abandoned {
-            write!(f, "\nabandoned: {task}")?;
-        }
-        Ok(())
+        aborted.write(f, "\naborted: ")?;
+        abandoned.write(f, "\nabandoned: ")
     }
 }
 

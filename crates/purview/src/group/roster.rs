@@ -22,6 +22,8 @@ struct Part {
     rows: Mutex<Rows>,
     /// Tasks that came to their end by themselves.
     finished: AtomicUsize,
+    /// Tasks that were given a ticket.
+    taken: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -112,6 +114,10 @@ impl Roster {
         self.0[thread_number() % PARTS].finished.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_taken(&self) {
+        self.0[thread_number() % PARTS].taken.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Record)) {
         for part in 0..PARTS {
             for row in &self.part(part).rows {
@@ -124,6 +130,10 @@ impl Roster {
 
     pub(crate) fn finished(&self) -> usize {
         self.0.iter().map(|part| part.finished.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.0.iter().map(|part| part.taken.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn stop_times(&self) -> StopTimes {

@@ -7,6 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::thread;
 
+use super::inside::Address;
 use super::roster::Record;
 use super::shared::Futures;
 use super::task::{Outcome, Ticket};
@@ -126,8 +127,7 @@ impl<'scope, E> Scope<'scope, '_, E> {
     {
         let shared = &self.members.crew.shared;
         if let Some(error) = shared.context.err() {
-            shared.refuse(error);
-            return;
+            return shared.count_refused(&shared.refuse(error));
         }
         let thread = super::start::named_thread(name.as_deref());
         let kind = TaskKind::Blocking;
@@ -136,10 +136,10 @@ impl<'scope, E> Scope<'scope, '_, E> {
         ticket.sit_down();
         let (ticket, theirs) = ticket.split();
         let context = shared.context.clone();
-        let check = shared.check;
+        let (check, group) = (shared.check, Address::of(shared));
         let run = move || {
             let _checked = check.enter();
-            theirs.finish(super::task::run(|| task(&context)));
+            theirs.finish(super::task::run(group, Into::into, || task(&context)));
         };
         if let Err(error) = thread.spawn_scoped(self.threads, run) {
             ticket.finish(Outcome::Failed(Cause::from(error)));

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::OnFailure;
 use super::failure::{Dropped, Failure, KEPT};
-use super::info::TaskInfo;
+use super::info::{First, TaskInfo};
 use super::roster::{Record, Roster};
 use super::spawn::Refused;
 use super::task::Outcome;
@@ -28,9 +28,6 @@ pub(super) struct Shared<S> {
     pub(super) abort_now: CancelHandle,
     /// The check for leaks that it belongs to.
     pub(super) check: Listed,
-    /// Ends when the group is closed and no future is left.
-    pub(super) still: Context,
-    still_now: CancelHandle,
     /// Ends when the group is closed and nobody is left.
     pub(super) idle: Context,
     idle_now: CancelHandle,
@@ -62,15 +59,36 @@ impl<S> Drop for Crew<S> {
     }
 }
 
-/// What futures of a group keep, and the group itself until it is closed: its count is theirs.
+/// What futures of a group keep, and the group itself until it is closed: its count is theirs. When a thread of a closed group
+/// spawns a future and no other is left, new ones are made.
 pub(super) struct Futures<S> {
     pub(super) crew: Arc<Crew<S>>,
+    /// Ends when the group is closed and no future is left.
+    pub(super) still: Context,
+    still_now: CancelHandle,
+}
+
+impl<S> Futures<S> {
+    pub(super) fn new(crew: Arc<Crew<S>>) -> Futures<S> {
+        let (still, guard) = leak::unseen(|| crew.shared.idle.without_cancel().with_cancel());
+        Futures { crew, still, still_now: guard.disarm() }
+    }
 }
 
 impl<S> Drop for Futures<S> {
     fn drop(&mut self) {
-        self.crew.shared.still_now.cancel();
+        self.still_now.cancel();
     }
+}
+
+/// How a task that did not do its work came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Failed,
+    /// Dropped, and not by its group.
+    Lost,
+    /// Its error is the end of its context.
+    GaveUp,
 }
 
 #[derive(Default)]
@@ -80,11 +98,13 @@ struct Outcomes {
     /// Tasks that did not do what they were to: they gave up when they were told to stop, were not even begun, or came
     /// too late.
     gave_up: bool,
-    aborted: Vec<TaskInfo>,
+    aborted: First,
     /// Of those that failed: dropped by somebody else than their group.
     lost: usize,
     /// Of those that gave up: they were not even begun.
     unbegun: usize,
+    /// Tasks that came from outside when the group was closed, and were dropped.
+    refused: usize,
 }
 
 impl<S> Shared<S> {
@@ -96,13 +116,13 @@ impl<S> Shared<S> {
         limit: Option<usize>,
     ) -> Shared<S> {
         let check = leak::check_of(&context);
-        let [(abort, abort_now), (still, still_now), (idle, idle_now)] = leak::unseen(|| {
+        let [(abort, abort_now), (idle, idle_now)] = leak::unseen(|| {
             let detached = context.without_cancel();
             let abort = match grace {
                 Some(grace) => context.with_grace(grace),
                 None => detached.with_cancel(),
             };
-            [abort, detached.with_cancel(), detached.with_cancel()]
+            [abort, detached.with_cancel()]
         });
         Shared {
             check,
@@ -111,8 +131,6 @@ impl<S> Shared<S> {
             cancel,
             abort,
             abort_now: abort_now.disarm(),
-            still,
-            still_now: still_now.disarm(),
             idle,
             idle_now: idle_now.disarm(),
             on_failure,
@@ -134,6 +152,15 @@ impl<S> Shared<S> {
     pub(super) fn refuse(&self, error: Error) -> Refused {
         lock(&self.outcomes).gave_up = true;
         Refused::Done(error)
+    }
+
+    /// Records a task that was refused and cannot be handed back.
+    pub(super) fn count_refused(&self, refused: &Refused) {
+        let mut outcomes = lock(&self.outcomes);
+        match refused {
+            Refused::Done(_) => outcomes.unbegun += 1,
+            Refused::Closed | Refused::Full => outcomes.refused += 1,
+        }
     }
 
     // ── the limit ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,20 +253,21 @@ impl<S> Shared<S> {
             Outcome::Finished => self.roster.count_finished(),
             Outcome::Failed(cause) => {
                 self.roster.count_finished();
-                let mut gave_up = false; // which its error is asked for
-                panics
-                    .catch(|| gave_up = self.context.err().is_some_and(|end| is_of(&cause, &end)));
-                panics.catch(|| self.failed(record, cause, gave_up));
+                let mut how = How::Failed;
+                panics.catch(|| {
+                    // The user's error is asked, so no lock is held.
+                    if self.context.err().is_some_and(|end| end.is_all_of(&*cause)) {
+                        how = How::GaveUp;
+                    }
+                });
+                panics.catch(|| self.failed(record, cause, how));
             }
-            Outcome::Lost => {
-                lock(&self.outcomes).lost += 1;
-                panics.catch(|| self.failed(record, Cause::from(Dropped), false));
-            }
+            Outcome::Lost => panics.catch(|| self.failed(record, Cause::from(Dropped), How::Lost)),
             Outcome::Aborted => {
-                let info = record.info(self.now(), self.told());
+                let (now, told) = (self.now(), self.told());
                 let mut outcomes = lock(&self.outcomes);
                 outcomes.gave_up = true;
-                outcomes.aborted.push(info);
+                outcomes.aborted.push(|| record.info(now, told));
             }
         }
         if self.limit.is_some() {
@@ -250,23 +278,27 @@ impl<S> Shared<S> {
         panics.forget();
     }
 
-    fn failed(&self, record: Record, cause: Cause, gave_up: bool) {
+    /// Records a failure in one step, so that counts that belong together are never seen apart.
+    fn failed(&self, record: Record, cause: Cause, how: How) {
         let mut outcomes = lock(&self.outcomes);
-        if gave_up {
+        if how == How::GaveUp {
             outcomes.gave_up = true;
-            return;
+            drop(outcomes);
+            return drop(cause); // the user's
         }
         outcomes.failed += 1;
+        outcomes.lost += usize::from(how == How::Lost);
         if outcomes.failures.len() < KEPT {
             let Record { name, location, .. } = record;
             outcomes.failures.push(Failure { name, location, cause: cause.clone() });
         }
         // Another may be on its way to cancel: whoever comes first, what is seen is the first failure.
-        let first = outcomes.failures.first().map_or(cause, |first| first.cause.clone());
+        let first = outcomes.failures.first().map(|first| first.cause.clone());
         drop(outcomes);
-        if self.on_failure == OnFailure::Cancel {
+        if let (OnFailure::Cancel, Some(first)) = (self.on_failure, first) {
             self.cancel.cancel_with(first);
         }
+        drop(cause); // the user's, and perhaps the last of it: no lock is held (C31)
     }
 
     // ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,19 +320,38 @@ impl<S> Shared<S> {
         tasks
     }
 
-    /// The failures, how many there were, and the end, if it kept tasks from doing their work.
-    pub(super) fn outcome(&self) -> (Vec<Failure>, usize, Option<Error>) {
+    /// Takes all counts under one lock.
+    pub(super) fn so_far(&self) -> SoFar {
         let outcomes = lock(&self.outcomes);
         let cut_short = outcomes.gave_up && outcomes.failed == 0;
-        let ended = if cut_short { self.context.err() } else { None };
-        (outcomes.failures.clone(), outcomes.failed, ended)
+        let mut so_far = SoFar {
+            failures: outcomes.failures.clone(),
+            failed: outcomes.failed,
+            lost: outcomes.lost,
+            aborted: outcomes.aborted.clone(),
+            unbegun: outcomes.unbegun,
+            refused: outcomes.refused,
+            ended: None,
+        };
+        drop(outcomes);
+        if cut_short {
+            so_far.ended = self.context.err();
+        }
+        so_far
     }
+}
 
-    /// Those that were aborted, how many were lost, and how many were not even begun.
-    pub(super) fn unfinished(&self) -> (Vec<TaskInfo>, usize, usize) {
-        let outcomes = lock(&self.outcomes);
-        (outcomes.aborted.clone(), outcomes.lost, outcomes.unbegun)
-    }
+/// What became of a group's tasks until one moment.
+pub(super) struct SoFar {
+    pub(super) failures: Vec<Failure>,
+    pub(super) failed: usize,
+    /// Of those that failed.
+    pub(super) lost: usize,
+    pub(super) aborted: First,
+    pub(super) unbegun: usize,
+    pub(super) refused: usize,
+    /// The context's end, if it kept tasks from doing their work and none failed.
+    pub(super) ended: Option<Error>,
 }
 
 /// Room that somebody waits for, who may not come: what waits behind him begins then.
@@ -312,10 +363,4 @@ impl<S> Drop for UnusedRoom<'_, S> {
             self.0.begin_waiting();
         }
     }
-}
-
-/// Whether an error says no more than that the context has ended.
-fn is_of(cause: &Cause, end: &Error) -> bool {
-    let found = Error::find(&**cause);
-    found.is_some_and(|error| error.origin().context() == end.origin().context())
 }

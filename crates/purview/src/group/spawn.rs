@@ -102,6 +102,6 @@ impl<F> fmt::Debug for TrySpawnError<F> {
 
 impl<F> std::error::Error for TrySpawnError<F> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.ended().map(|error| error as _)
+        self.ended().and_then(|error| crate::error::source_of_shown(error, error.source()))
     }
 }

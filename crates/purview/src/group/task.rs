@@ -9,6 +9,7 @@ use std::task::{Context as Task, Poll};
 
 use super::failure::Panicked;
 use super::info::TaskKind;
+use super::inside::Address;
 use super::roster::{Record, Seat};
 use super::shared::{Crew, Futures, Shared};
 use crate::Context;
@@ -54,6 +55,7 @@ impl<S> Ticket<S> {
             TaskKind::Blocking => Member::Thread(Arc::clone(&futures.crew)),
         };
         let mut ticket = Ticket { member, place: Place::Standing(record) };
+        ticket.shared().roster.count_taken();
         if ticket.shared().check.is_listed() {
             ticket.sit_down();
         }
@@ -121,12 +123,13 @@ impl<S> Drop for Ticket<S> {
 /// A future of a group's. The work goes before the ticket tells: who hears of the end may count on the work being gone.
 ///
 /// Most tasks are short, and never wait: so what a task needs while it waits is made when it first does.
-pub(super) struct Tracked<F, Fut, S: 'static> {
+pub(super) struct Tracked<F, Fut, E, S: 'static> {
     // In the order in which they are dropped.
     work: Work<F, Fut>,
     /// Ready when the work is to be dropped.
     abort: Option<Pin<Box<Done<'static>>>>,
     ticket: Option<Ticket<S>>,
+    to_cause: fn(E) -> Cause,
 }
 
 enum Work<F, Fut> {
@@ -135,10 +138,10 @@ enum Work<F, Fut> {
     Over,
 }
 
-impl<F, Fut, S> Tracked<F, Fut, S> {
-    /// `task`, until the group has it dropped.
-    pub(super) fn new(task: F, ticket: Ticket<S>) -> Self {
-        Tracked { work: Work::New(task), abort: None, ticket: Some(ticket) }
+impl<F, Fut, E, S> Tracked<F, Fut, E, S> {
+    /// `task`, until the group has it dropped. Its error becomes a cause by `to_cause`.
+    pub(super) fn new(task: F, ticket: Ticket<S>, to_cause: fn(E) -> Cause) -> Self {
+        Tracked { work: Work::New(task), abort: None, ticket: Some(ticket), to_cause }
     }
 
     /// The work is pending. Whether it is to be dropped; if not, the task is woken when it is.
@@ -154,11 +157,10 @@ impl<F, Fut, S> Tracked<F, Fut, S> {
     }
 }
 
-impl<F, Fut, E, S> Future for Tracked<F, Fut, S>
+impl<F, Fut, E, S> Future for Tracked<F, Fut, E, S>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<Cause>,
 {
     type Output = ();
 
@@ -166,6 +168,7 @@ where
         // SAFETY: a future that has begun is pinned with the whole, and only ever dropped in place.
         let this = unsafe { self.get_unchecked_mut() };
         // Unwind safety: what panicked is dropped and not looked at again.
+        let _inside = this.ticket.as_ref().map(|it| Address::of(it.shared()).enter());
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _checked = this.ticket.as_ref().and_then(|it| it.shared().check.enter());
             if let (Work::New(_), Some(ticket)) = (&this.work, &this.ticket) {
@@ -182,7 +185,7 @@ where
             // SAFETY: as above.
             match unsafe { Pin::new_unchecked(work) }.poll(task) {
                 Poll::Ready(Ok(())) => Poll::Ready(Outcome::Finished),
-                Poll::Ready(Err(error)) => Poll::Ready(Outcome::Failed(error.into())),
+                Poll::Ready(Err(error)) => Poll::Ready(Outcome::Failed((this.to_cause)(error))),
                 Poll::Pending if this.is_over(task) => Poll::Ready(Outcome::Aborted),
                 Poll::Pending => Poll::Pending,
             }
@@ -207,9 +210,14 @@ where
     }
 }
 
-/// Runs a closure to its end.
-pub(super) fn run<E: Into<Cause>>(work: impl FnOnce() -> Result<(), E>) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| work().map_err(Into::into))) {
+/// Runs a closure of a group's to its end.
+pub(super) fn run<E>(
+    group: Address,
+    to_cause: fn(E) -> Cause,
+    work: impl FnOnce() -> Result<(), E>,
+) -> Outcome {
+    let _inside = group.enter();
+    match catch_unwind(AssertUnwindSafe(|| work().map_err(to_cause))) {
         Ok(Ok(())) => Outcome::Finished,
         Ok(Err(error)) => Outcome::Failed(error),
         Err(panic) => Outcome::Failed(panicked(panic)),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::info::{StopTimes, TaskInfo};
-use super::shared::Shared;
+use super::shared::{Shared, SoFar};
 use super::{Failure, TaskGroup};
 
 impl<E, S> TaskGroup<E, S> {
@@ -13,9 +13,10 @@ impl<E, S> TaskGroup<E, S> {
     #[must_use]
     pub fn len(&self) -> usize {
         // Nothing of the two is counted twice: what is left of the futures is one of the crew.
-        let futures = self.futures_left.strong_count();
+        let own = self.own();
+        let futures = own.left.strong_count();
         let all = self.crew_left.strong_count() + futures;
-        all.saturating_sub(usize::from(!self.is_closed()) + usize::from(futures > 0))
+        all.saturating_sub(usize::from(own.open.is_some()) + usize::from(futures > 0))
     }
 
     /// Whether there are none.
@@ -82,9 +83,10 @@ impl<E, S> TaskGroup<E, S> {
         self.shared.idle.on_done(move |_| f()).detach();
     }
 
-    /// The failures so far.
-    pub(crate) fn failures(&self) -> Vec<Failure> {
-        self.shared.outcome().0
+    /// The failures so far; how many tasks never began, since the group had ended; and how many it refused, since it was closed.
+    pub(crate) fn told_so_far(&self) -> (Vec<Failure>, usize, usize) {
+        let SoFar { failures, unbegun, refused, .. } = self.shared.so_far();
+        (failures, unbegun, refused)
     }
 
     /// How long tasks took from being told to stop until they had.

@@ -7,8 +7,9 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::report::{LeakedContext, Leaks, Origin};
-use super::{CURRENT, Entered, NONE, Number, UNSEEN};
+use super::{Entered, NONE, Number, current, is_unseen};
 use crate::observe;
+use crate::tree::Panics;
 use crate::{Context, ContextId, Error, GroupWatch};
 
 static LEDGER: Mutex<Ledger> =
@@ -76,10 +77,10 @@ pub(super) fn close(check: Number) {
 // ── what is told of contexts ───────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(crate) fn derived(ctx: &Context, parent: ContextId) {
-    let here = CURRENT.get();
-    if is_quiet() || here == UNSEEN {
+    if is_quiet() || is_unseen() {
         return;
     }
+    let here = current();
     // Who ends it at this moment tells of that before it is in the list: so it is asked.
     let ended = ctx.err();
     let mut ledger = ledger();
@@ -129,8 +130,12 @@ pub(crate) fn dropped(ctx: ContextId) {
         }
     }
     drop(ledger);
-    drop(born);
-    waiting.into_iter().for_each(Waker::wake);
+    let mut panics = Panics::new(); // of a cause's drop and of wakers: each waker is woken (C32)
+    panics.catch(|| drop(born));
+    for waker in waiting {
+        panics.catch(|| waker.wake());
+    }
+    panics.resume();
 }
 
 /// Whether nothing is left; if something is, `waker` is woken when that changes.

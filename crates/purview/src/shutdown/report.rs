@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stage::{Late, Stage};
-use crate::{Error, Failure, TaskInfo};
+use crate::error::Chain;
+use crate::group::First;
+use crate::{Context, Error, Failure, TaskInfo};
 
 /// What became of everything. Made by [`Shutdown::run`](super::Shutdown::run); displayed, it is the log's last lines.
 ///
@@ -30,10 +32,22 @@ use crate::{Error, Failure, TaskInfo};
 pub struct Report {
     why: Option<Error>,
     forced: Option<Error>,
+    took: Option<Duration>,
     phases: Vec<PhaseReport>,
-    abandoned: Vec<TaskInfo>,
+    abandoned: First,
     failures: Vec<Failure>,
+    not_begun: Vec<NotBegun>,
     nested: Vec<(Cow<'static, str>, Report)>,
+}
+
+/// Tasks of a group that never began.
+#[derive(Clone, Copy, Debug)]
+struct NotBegun {
+    group: &'static str,
+    /// The group had ended.
+    unbegun: usize,
+    /// It was closed.
+    refused: usize,
 }
 
 /// How a phase went. Told by [`Report::phases`].
@@ -73,7 +87,7 @@ impl PhaseReport {
         self.budget
     }
 
-    /// The time it took; zero, if it did not come to that.
+    /// The time from its beginning until the next phase could begin; zero, if it did not begin.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took.unwrap_or_default()
@@ -100,20 +114,30 @@ impl PhaseReport {
 
 impl Report {
     pub(super) fn of(
-        why: Option<Error>,
+        begin: &Context,
         forced: Option<Error>,
         stages: &[Arc<Stage>],
         mut failures: Vec<Failure>,
     ) -> Report {
-        let (mut phases, mut abandoned, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut phases, mut abandoned, mut nested) = (Vec::new(), First::default(), Vec::new());
+        let mut not_begun = Vec::new();
+        let why = begin.err();
+        let took = why.as_ref().map(|why| begin.clock().now().since(why.origin().tick()));
         for stage in stages {
-            abandoned.append(&mut stage.held());
+            abandoned.append(stage.held());
             failures.append(&mut stage.failures());
             for group in stage.groups() {
-                abandoned.append(&mut group.tasks());
-                failures.append(&mut group.failures());
+                abandoned.append(group.tasks());
+                let (mut failed, unbegun, refused) = group.told_so_far();
+                failures.append(&mut failed);
+                if unbegun + refused > 0 {
+                    not_begun.push(NotBegun { group: group.name(), unbegun, refused });
+                }
             }
-            nested.append(&mut stage.nested());
+            for one in stage.nested() {
+                let forced = stage.over.err().or_else(|| forced.clone());
+                nested.push((one.name.clone(), one.report(forced)));
+            }
             let Late { count, first } = stage.late();
             phases.push(PhaseReport {
                 name: stage.place.name,
@@ -124,7 +148,7 @@ impl Report {
                 canceled_tasks: first,
             });
         }
-        Report { why, forced, phases, abandoned, failures, nested }
+        Report { why, forced, took, phases, abandoned, failures, not_begun, nested }
     }
 
     /// The end it began with, such as a signal.
@@ -145,11 +169,17 @@ impl Report {
         &self.phases
     }
 
-    /// What was still there at the very end, and where it was born: holds, work, and tasks of groups. Nobody waits for them any
-    /// more.
+    /// What was still there at the very end, and where it was born: holds, work, and tasks of groups. The first 64, phase by phase.
+    /// The shutdown no longer waits for them.
     #[must_use]
     pub fn abandoned(&self) -> &[TaskInfo] {
-        &self.abandoned
+        &self.abandoned.tasks
+    }
+
+    /// How many holds, pieces of work and tasks were still there at the very end.
+    #[must_use]
+    pub fn abandoned_count(&self) -> usize {
+        self.abandoned.count
     }
 
     /// The work that failed, and tasks of groups that did: of each group the first sixteen.
@@ -158,25 +188,41 @@ impl Report {
         &self.failures
     }
 
-    /// The reports of shutdowns within this one's phases, which were run to their end, by name.
+    /// How many tasks of groups never began, because their group had ended: they were waiting for a slot, or were spawned later.
+    #[must_use]
+    pub fn unbegun(&self) -> usize {
+        self.not_begun.iter().map(|group| group.unbegun).sum()
+    }
+
+    /// How many tasks of groups were dropped, because they were spawned from outside into a group that its phase had
+    /// [closed](crate::TaskGroup::close).
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.not_begun.iter().map(|group| group.refused).sum()
+    }
+
+    /// The reports of shutdowns within this one's phases, by name. For one that is still under way when this one ends, the report is of
+    /// that moment, and it counts as forced.
     #[must_use]
     pub fn nested(&self) -> &[(Cow<'static, str>, Report)] {
         &self.nested
     }
 
-    /// From the beginning to the end.
+    /// The time from the beginning, such as the signal, until the report was made. It is more than that of the phases where the
+    /// shutdown was run late or its work blocked.
     #[must_use]
     pub fn took(&self) -> Duration {
-        self.phases.iter().map(PhaseReport::took).sum()
+        self.took.unwrap_or_default()
     }
 
-    /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned, here and in what is nested. Work
-    /// that was canceled in its phase is no blemish.
+    /// Whether all came to its end in time, and nothing failed: not forced, nothing abandoned or [refused](Self::refused), here and
+    /// in what is nested. Work that was canceled in its phase is no blemish, nor is work that never began because of that.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.forced.is_none()
-            && self.abandoned.is_empty()
+            && self.abandoned.count == 0
             && self.failures.is_empty()
+            && self.refused() == 0
             && self.nested.iter().all(|(_, report)| report.is_clean())
     }
 
@@ -209,8 +255,15 @@ impl Report {
         for failure in &self.failures {
             write!(f, "\n{within}failed: {failure}")?;
         }
-        for task in &self.abandoned {
-            write!(f, "\n{within}abandoned: {task}")?;
+        self.abandoned.write(f, &format!("\n{within}abandoned: "))?;
+        for &NotBegun { group, unbegun, refused } in &self.not_begun {
+            for (count, what) in [(unbegun, "never begun"), (refused, "refused")] {
+                match count {
+                    0 => {}
+                    1 => write!(f, "\n{within}{what}: 1 task of {group}")?,
+                    _ => write!(f, "\n{within}{what}: {count} tasks of {group}")?,
+                }
+            }
         }
         for (name, report) in &self.nested {
             report.write(f, &format!("{within}{name}: "))?;
@@ -226,7 +279,7 @@ impl fmt::Display for Report {
         for (why, before) in [(&self.why, ": "), (&self.forced, ", then ")] {
             if let Some(why) = why {
                 match why.cause() {
-                    Some(cause) => write!(f, "{before}{cause}")?,
+                    Some(cause) => write!(f, "{before}{}", Chain(&**cause))?,
                     None => write!(f, "{before}{why}")?,
                 }
             }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::hooks::Hook;
-use super::report::Report;
+use super::nested::Nested;
 use crate::clock::Tick;
 use crate::error::{By, Cause};
 use crate::group::{Failure, Record, Roster};
-use crate::{CancelHandle, Context, TaskGroup, TaskInfo, TaskKind, tree};
+use crate::{CancelHandle, Context, TaskGroup, TaskInfo, TaskKind, leak, tree};
 
 pub(super) use crate::group::Seat;
 
@@ -60,14 +60,16 @@ struct TakingPart {
     hooks: Vec<Hook>,
     failures: Vec<Failure>,
     groups: Vec<Arc<dyn Owned>>,
-    nested: Vec<(Cow<'static, str>, Report)>,
+    nested: Vec<Arc<Nested>>,
 }
 
 /// A group, whatever its tasks' error is and whatever starts them.
 pub(super) trait Owned: Send + Sync {
     fn close(&self);
     fn tasks(&self) -> Vec<TaskInfo>;
-    fn failures(&self) -> Vec<Failure>;
+    fn name(&self) -> &'static str;
+    /// The failures; how many tasks never began; and how many were refused.
+    fn told_so_far(&self) -> (Vec<Failure>, usize, usize);
 }
 
 impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
@@ -79,8 +81,12 @@ impl<E: 'static, S: Send + Sync + 'static> Owned for TaskGroup<E, S> {
         TaskGroup::tasks(self)
     }
 
-    fn failures(&self) -> Vec<Failure> {
-        TaskGroup::failures(self)
+    fn name(&self) -> &'static str {
+        self.context().name().unwrap_or("group")
+    }
+
+    fn told_so_far(&self) -> (Vec<Failure>, usize, usize) {
+        TaskGroup::told_so_far(self)
     }
 }
 
@@ -152,6 +158,13 @@ impl Stage {
         self.over.err().map(|error| error.origin().tick())
     }
 
+    /// A context that ends when the phase's time is up, counted from now.
+    pub(super) fn time_from_now(&self) -> Context {
+        let (context, guard) = leak::unseen(|| self.over.with_grace(self.place.budget));
+        let _ = guard.disarm();
+        context
+    }
+
     /// How long it took, as far as it has come.
     pub(super) fn took(&self) -> Option<Duration> {
         let begun = self.context.err()?.origin().tick();
@@ -218,21 +231,37 @@ impl Stage {
         self.groups().iter().for_each(|group| group.close());
     }
 
-    pub(super) fn add_nested(&self, name: Cow<'static, str>, report: Report) {
-        self.taking_part().nested.push((name, report));
+    pub(super) fn add_nested(&self, nested: Arc<Nested>) {
+        self.taking_part().nested.push(nested);
     }
 
-    pub(super) fn nested(&self) -> Vec<(Cow<'static, str>, Report)> {
+    pub(super) fn remove_nested(&self, nested: &Arc<Nested>) {
+        let mut parts = self.taking_part();
+        let place = parts.nested.iter().position(|other| Arc::ptr_eq(other, nested));
+        let removed = place.map(|place| parts.nested.remove(place));
+        drop(parts);
+        drop(removed);
+    }
+
+    pub(super) fn nested(&self) -> Vec<Arc<Nested>> {
         self.taking_part().nested.clone()
+    }
+
+    pub(super) fn let_go_of_nested(&self) {
+        let nested = std::mem::take(&mut self.taking_part().nested);
+        drop(nested); // with the users' causes
     }
 
     pub(super) fn failures(&self) -> Vec<Failure> {
         self.taking_part().failures.clone()
     }
 
+    /// What is nested stays, and what failed: a shutdown that this one is nested in may have to tell of it.
     pub(super) fn let_go(&self) {
-        let over = TakingPart { is_begun: true, is_over: true, ..TakingPart::default() };
-        let before = std::mem::replace(&mut *self.taking_part(), over);
+        let mut parts = self.taking_part();
+        (parts.is_begun, parts.is_over) = (true, true);
+        let before = (std::mem::take(&mut parts.hooks), std::mem::take(&mut parts.groups));
+        drop(parts);
         drop(before); // the user's, so under no lock
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use purview::{By, Cause, Context, Error, ErrorKind};
+use purview::{By, Cause, Context, Error, ErrorKind, TaskGroup};
 
 #[derive(Debug)]
 struct Wrapped(Box<dyn std::error::Error + Send + Sync>);
@@ -68,11 +68,126 @@ fn an_error_says_the_standards_text_then_the_cause() {
     guard.cancel_with(io::Error::new(io::ErrorKind::NotFound, "no such table"));
     let err = ctx.err().expect("done");
     assert_eq!(err.to_string(), "context canceled: no such table");
-    let source = err.source().expect("a cause");
+    let cause = err.cause().expect("given");
     assert_eq!(
-        source.downcast_ref::<io::Error>().map(io::Error::kind),
+        cause.downcast_ref::<io::Error>().map(io::Error::kind),
         Some(io::ErrorKind::NotFound)
     );
+    assert!(err.source().is_none(), "what is printed is no source");
+}
+
+/// What prints an error with all its sources, as `anyhow` does with `{:#}`.
+fn whole(err: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::from(err))
+}
+
+#[test]
+fn an_error_prints_its_cause_or_has_it_as_its_source_and_never_both() {
+    let (ctx, guard) = Context::background().with_cancel();
+    guard.cancel_with(io::Error::other("disk full"));
+    assert_eq!(whole(ctx.err().expect("done")), "context canceled: disk full");
+    assert_eq!(whole(io::Error::from(ctx.err().expect("done"))), "context canceled: disk full");
+
+    // What is behind a cause is not printed, and so it is a source.
+    let (ctx, guard) = Context::background().with_cancel();
+    guard.cancel_with(Wrapped("no route".into()));
+    let err = ctx.err().expect("done");
+    assert_eq!(err.to_string(), "context canceled: while fetching");
+    assert_eq!(whole(err), "context canceled: while fetching: no route");
+    let (below, guard) = Context::background().with_cancel();
+    guard.cancel_with(ctx.err().expect("done"));
+    let err = below.err().expect("done");
+    assert_eq!(whole(err), "context canceled: context canceled: while fetching: no route");
+}
+
+#[test]
+fn what_a_group_says_is_said_once_and_the_end_is_found_in_it() {
+    let (ctx, guard) = Context::background().with_cancel();
+    let group: TaskGroup<Error> = TaskGroup::new(&ctx);
+    group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    guard.cancel_with(Wrapped("no route".into()));
+    let err = group.join_blocking().expect_err("it was told");
+    let found = Error::find(&err).expect("the end").cause().expect("given");
+    assert!(found.downcast_ref::<Wrapped>().is_some());
+    assert!(Error::find(&io::Error::other(Wrapped(Box::new(err)))).is_some());
+    let group: TaskGroup<Error> = TaskGroup::new(&ctx);
+    group.spawn_thread(|_ctx| Ok(()));
+    let err = group.join_blocking().expect_err("it had ended");
+    assert_eq!(whole(err), "context canceled: while fetching: no route");
+
+    let group: TaskGroup<Wrapped> = TaskGroup::new(&Context::background());
+    group.spawn_thread(|_ctx| Err(Wrapped(io::Error::other(Wrapped("no route".into())).into())));
+    let err = group.join_blocking().expect_err("one failed");
+    let text = err.to_string();
+    assert!(text.ends_with("): while fetching: no route"), "{text}");
+    assert_eq!(whole(err), text);
+
+    // A failure that is the end of another context, as of a request's own time.
+    let (request, _guard) = Context::background().with_timeout(Duration::ZERO);
+    let group: TaskGroup<io::Error> = TaskGroup::new(&Context::background());
+    let ended = request.err().expect("done");
+    group.spawn_thread(move |_ctx| Err(io::Error::other(ended)));
+    let err = group.join_blocking().expect_err("one failed");
+    assert!(Error::find(&err).is_some_and(Error::is_deadline_exceeded));
+    let wrapped = anyhow::Error::from(err).context("report");
+    assert!(Error::find(wrapped.as_ref()).is_some_and(Error::is_deadline_exceeded));
+}
+
+#[test]
+fn a_chain_that_never_ends_or_repeats_itself_is_printed_all_the_same() {
+    /// Its own source, without an end.
+    #[derive(Debug)]
+    struct Endless;
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "again")
+        }
+    }
+    impl std::error::Error for Endless {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(self)
+        }
+    }
+    /// One of those that print their source and have it, too.
+    #[derive(Debug)]
+    struct Both(Wrapped);
+    impl fmt::Display for Both {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "failed ({})", self.0)
+        }
+    }
+    impl std::error::Error for Both {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    let of = |cause: Cause| {
+        let group: TaskGroup<Box<dyn std::error::Error + Send + Sync>> =
+            TaskGroup::new(&Context::background());
+        group.spawn_thread(move |_ctx| Err(Box::new(Shown(cause))));
+        group.join_blocking().expect_err("it failed").to_string()
+    };
+    assert!(of(Cause::from(Endless)).contains("): again"));
+    assert!(
+        of(Cause::from(Both(Wrapped("no route".into()))))
+            .ends_with("): failed (while fetching): no route")
+    );
+}
+
+/// A cause as an error.
+#[derive(Debug)]
+struct Shown(Cause);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Shown {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
 }
 
 #[test]

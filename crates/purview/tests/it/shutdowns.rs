@@ -447,3 +447,247 @@ fn many_threads_hold_and_let_go_while_the_phases_begin() {
     assert_eq!(report.took(), Duration::ZERO, "{report}");
     assert!(phases[1].held().is_empty());
 }
+
+#[test]
+fn a_task_of_a_group_that_a_phase_closed_may_spawn_the_rest_of_its_work() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<io::Error>> = Arc::new(TaskGroup::new(&Context::background()));
+    phases[1].own(Arc::clone(&group));
+    let receipts = Arc::new(AtomicUsize::new(0));
+    let (go, gone) = mpsc::channel::<()>();
+    let (weak, written) = (Arc::downgrade(&group), Arc::clone(&receipts));
+    group.spawn_thread_named("order", move |_ctx| {
+        let _ = gone.recv();
+        let group = weak.upgrade().expect("the phase owns it");
+        group.spawn_thread_named("write the receipt", move |_ctx| {
+            written.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        Ok(())
+    });
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && group.is_closed());
+    drop(go);
+    let report = block_on(run);
+    assert_eq!(receipts.load(Ordering::SeqCst), 1);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn a_task_that_a_closed_group_did_not_take_is_in_the_report() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<io::Error>> =
+        Arc::new(TaskGroup::builder(&Context::background()).name("workers").build());
+    phases[0].own(Arc::clone(&group));
+    let _drain = phases[1].hold("drain");
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && group.is_closed());
+    group.spawn_thread(|_ctx| unreachable!());
+    drop(_drain);
+    let report = block_on(run);
+    assert_eq!((report.refused(), report.is_clean(), report.exit_code()), (1, false, 1));
+    assert!(report.to_string().ends_with("\nrefused: 1 task of workers"), "{report}");
+}
+
+#[test]
+fn tasks_that_never_began_before_their_group_was_canceled_are_told_of_and_no_blemish() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let group: Arc<TaskGroup<Error>> =
+        Arc::new(TaskGroup::builder(phases[0].context()).name("workers").limit(1).build());
+    phases[0].own(Arc::clone(&group));
+    for _ in 0..3 {
+        group.spawn_thread(|ctx| Err(ctx.done().wait()));
+    }
+    signal.cancel_with("SIGTERM");
+    let report = shutdown.run_blocking();
+    assert_eq!((report.unbegun(), report.is_clean()), (2, true), "{report}");
+    assert!(report.to_string().ends_with("\nnever begun: 2 tasks of workers"), "{report}");
+}
+
+#[test]
+fn a_nested_shutdown_that_is_still_under_way_is_in_the_report_with_what_is_stuck() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let drain = shutdown.phase("drain", SECOND * 20);
+    let mut search = drain.nested("search");
+    let flush = search.phase("flush", SECOND * 60);
+    let mut index = flush.nested("index");
+    let merge = index.phase("merge", SECOND * 60);
+    merge.on_begin("log", async |_ctx| Err(io::Error::other("disk full")));
+    let (_writer, _segment) = (flush.hold("writer 7"), merge.hold("segment 3"));
+    let mut runs = [Box::pin(index.run()), Box::pin(search.run())];
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    for nested in &mut runs {
+        assert!(poll_once(nested.as_mut()).is_pending());
+    }
+    clock.advance(SECOND * 20);
+    // The outer one first: those within it have not heard of their end.
+    let report = block_on(run);
+    let [(name, search)] = report.nested() else { panic!("{report}") };
+    assert_eq!((&**name, search.is_clean(), search.forced().is_some()), ("search", false, true));
+    assert!(names(search.abandoned()).contains(&"writer 7"), "{report}");
+    let [(name, index)] = search.nested() else { panic!("{report}") };
+    assert_eq!((&**name, index.is_clean(), index.forced().is_some()), ("index", false, true));
+    assert_eq!(names(index.abandoned()), ["segment 3"]);
+    assert_eq!(index.failures()[0].cause().to_string(), "disk full");
+    let text = report.to_string();
+    assert!(text.contains("\nsearch: abandoned: task writer 7 ("), "{text}");
+    assert!(text.contains("\nsearch: index: abandoned: task segment 3 ("), "{text}");
+    assert!(text.contains("\nsearch: index: merge: 20.000s of 60.000s; "), "{text}");
+}
+
+#[test]
+fn a_nested_shutdown_that_was_dropped_is_in_the_report_only_if_its_phase_had_begun() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let drain = shutdown.phase("drain", SECOND * 20);
+    drop(drain.nested("never started"));
+    let mut search = drain.nested("search");
+    let flush = search.phase("flush", SECOND * 60);
+    let _writer = flush.hold("writer 7");
+    let mut nested = Box::pin(search.run());
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending() && poll_once(nested.as_mut()).is_pending());
+    drop(nested);
+    let report = block_on(run);
+    let [(name, search)] = report.nested() else { panic!("{report}") };
+    assert_eq!((&**name, names(search.abandoned())), ("search", vec!["writer 7"]));
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn the_report_has_the_whole_chain_of_what_failed() {
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    let opened = || anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound));
+    phases[0].on_begin("read", async move |_ctx| Err(opened().context("open x").context("start")));
+    let group: TaskGroup<anyhow::Error> =
+        TaskGroup::builder(&Context::background()).on_failure(OnFailure::Isolate).build();
+    group.spawn_thread(move |_ctx| Err(opened().context("open y").context("start")));
+    phases[0].own(group);
+    signal.cancel_with("SIGTERM");
+    let text = shutdown.run_blocking().to_string();
+    assert!(text.contains("): start: open x: entity not found\n"), "{text}");
+    assert!(text.ends_with("): start: open y: entity not found"), "{text}");
+}
+
+#[test]
+fn work_that_stops_when_its_time_is_up_is_canceled_and_has_not_failed() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let _hold = phases[2].hold("cancel");
+    phases[1].on_begin("flush", async |ctx: Context| anyhow::Ok(ctx.sleep(SECOND * 3600).await?));
+    let mut run = pin!(shutdown.run());
+    signal.cancel_with("SIGTERM");
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 20);
+    assert!(poll_once(run.as_mut()).is_pending());
+    drop(_hold);
+    let report = block_on(run);
+    assert_eq!(names(report.phases()[1].canceled_tasks()), ["flush"]);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn a_report_names_the_first_of_what_is_abandoned_and_counts_the_rest() {
+    let Service { clock, signal, phases, shutdown, again: _again } = service();
+    let holds: Vec<Hold> = (0..1000).map(|n| phases[1].hold(n.to_string())).collect();
+    let mut run = pin!(shutdown.run());
+    signal.cancel();
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(SECOND * 30);
+    let report = block_on(run);
+    assert_eq!(report.abandoned().len(), 64);
+    let text = report.to_string();
+    assert_eq!(text.lines().count(), 1 + 4 + 64 + 1, "{text}");
+    assert!(text.ends_with("\nabandoned: 936 more"), "{text}");
+    drop(holds);
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_shutdown_that_is_run_late_gives_work_its_time_from_then_on() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    let _first = shutdown.phase("first", MILLISECOND * 100);
+    let last = shutdown.phase("last", MILLISECOND * 100);
+    let log = Log::default();
+    let [flush, deaf] = [log.clone(), log.clone()];
+    last.on_begin("flush", async move |ctx: Context| {
+        ctx.sleep(MILLISECOND * 20).await?;
+        flush.add("flushed");
+        Ok::<(), Error>(())
+    });
+    last.on_begin("deaf", async move |ctx: Context| -> Result<(), Error> {
+        ctx.done().await;
+        deaf.add("told");
+        pending().await
+    });
+    signal.cancel_with("SIGTERM");
+    clock.advance(MILLISECOND * 500);
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending(), "its time begins now");
+    clock.advance(MILLISECOND * 20);
+    assert!(poll_once(run.as_mut()).is_pending());
+    assert_eq!(log.take(), ["flushed"]);
+    clock.advance(MILLISECOND * 80);
+    let report = block_on(run);
+    assert_eq!(log.take(), ["told"]);
+    assert_eq!((names(report.abandoned()), report.failures().len()), (vec!["deaf"], 0));
+    assert_eq!(report.took(), MILLISECOND * 600);
+}
+
+#[test]
+fn a_shutdown_that_is_run_late_ends_when_its_last_work_does() {
+    let clock = ManualClock::new();
+    let (told, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&told);
+    for name in ["first", "last"] {
+        let phase = shutdown.phase(name, MILLISECOND * 100);
+        phase.on_begin("flush", async move |ctx: Context| ctx.sleep(MILLISECOND * 20).await);
+    }
+    signal.cancel_with("SIGTERM");
+    clock.advance(MILLISECOND * 500);
+    let mut run = pin!(shutdown.run());
+    assert!(poll_once(run.as_mut()).is_pending());
+    clock.advance(MILLISECOND * 20);
+    let report = block_on(run);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.took(), MILLISECOND * 520);
+}
+
+#[test]
+fn a_force_that_comes_while_work_blocks_is_obeyed_when_it_returns_and_reported() {
+    let Service { clock, signal, again, phases, shutdown } = service();
+    let log = Log::default();
+    let blocks = log.clone();
+    let advanced = clock.clone();
+    // Time goes by while the thread that runs the shutdown is in here.
+    phases[0].on_begin("blocks", async move |_ctx| {
+        blocks.add("blocks");
+        advanced.advance(SECOND * 60);
+        again.cancel_with("SIGINT again");
+        Ok::<(), io::Error>(())
+    });
+    let next = log.clone();
+    phases[3].on_begin("close", async move |_ctx| {
+        next.add("close");
+        Ok::<(), io::Error>(())
+    });
+    signal.cancel_with("SIGINT");
+    let report = shutdown.run_blocking();
+    assert_eq!(report.took(), SECOND * 60);
+    let forced = report.forced().map(ToString::to_string);
+    assert_eq!(forced.as_deref(), Some("context canceled: SIGINT again"));
+    assert_eq!((log.take(), report.exit_code()), (vec!["blocks".to_string()], 1));
+    let text = report.to_string();
+    assert!(text.starts_with("forced down after 60.000s: SIGINT, then SIGINT again\n"), "{text}");
+    assert_eq!(names(report.abandoned()), ["close"], "it was not begun");
+}

@@ -323,3 +323,70 @@ fn who_waits_for_a_permit_or_for_a_group_is_not_listed_for_that() {
     drop((shutdown, end));
     check.assert_none(LONG);
 }
+
+/// Polls `future` once, with a waker that calls `code`.
+fn poll_with<F: Future>(future: std::pin::Pin<&mut F>, code: impl Fn() + Send + Sync + 'static) {
+    struct Run<F>(F);
+    impl<F: Fn() + Send + Sync> std::task::Wake for Run<F> {
+        fn wake(self: std::sync::Arc<Self>) {
+            (self.0)();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Run(code)));
+    assert!(future.poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+}
+
+#[test]
+fn c32_a_waker_that_panics_keeps_no_other_wait_asleep() {
+    let check = Check::new();
+    let held = Context::background().with_cancel();
+    let mut waits = [(); 3].map(|()| Box::pin(check.wait(LONG)));
+    let (woken, heard) = mpsc::channel();
+    for (i, wait) in waits.iter_mut().enumerate() {
+        let woken = woken.clone();
+        poll_with(wait.as_mut(), move || {
+            woken.send(i).expect("the test listens");
+            assert!(i > 1, "by waker {i}");
+        });
+    }
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(held)));
+    let payload = dropped.expect_err("the first panic is the caller's");
+    assert_eq!(payload.downcast_ref::<String>().map(String::as_str), Some("by waker 0"));
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn of_two_checks_on_a_thread_each_may_go_first() {
+    let [first, second, third] = [(); 3].map(|()| Check::new());
+    drop(second);
+    let held = Context::background().with_cancel();
+    assert_eq!((first.leaks().contexts().len(), third.leaks().contexts().len()), (0, 1));
+    drop(first);
+    let more = Context::background().with_cancel();
+    assert_eq!(third.leaks().contexts().len(), 2);
+    let fourth = Check::new();
+    drop((third, held, more));
+    let held = Context::background().with_cancel();
+    assert_eq!(fourth.leaks().contexts().len(), 1);
+    drop(held);
+    fourth.assert_none(Duration::ZERO);
+}
+
+#[test]
+fn a_thread_that_leaves_checks_in_any_order_is_back_where_it_began() {
+    let outer = Check::new();
+    let [one, other] = [Check::new(), Check::new()];
+    drop(one);
+    drop(other);
+    let held = Context::background().with_cancel();
+    assert_eq!(outer.leaks().contexts().len(), 1);
+    drop(held);
+    let entered = outer.handle().enter();
+    let inner = Check::new();
+    drop(entered);
+    let held = Context::background().with_cancel();
+    assert_eq!((outer.leaks().contexts().len(), inner.leaks().contexts().len()), (0, 1));
+    drop((inner, held));
+    let _held = Context::background().with_cancel();
+    assert_eq!(outer.leaks().contexts().len(), 1);
+}
