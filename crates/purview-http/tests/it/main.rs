@@ -4,6 +4,7 @@ mod clients;
 mod deadlines;
 mod detaching;
 mod extracting;
+mod late_answers;
 mod requests;
 mod support;
 mod traveling;

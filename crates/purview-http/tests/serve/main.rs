@@ -5,6 +5,7 @@ mod frames;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod hanging_up;
 mod hostile;
+mod late_answers;
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
