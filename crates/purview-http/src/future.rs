@@ -69,9 +69,20 @@ where
                     let Some(mut running) = running.take() else { return Poll::Pending };
                     return Poll::Ready(match result {
                         Ok(mut response) => {
+                            let ended = running.ended();
                             running.sign(response.headers_mut());
                             let (parts, body) = response.into_parts();
-                            let body = ResponseBody::new(body, &parts.headers, running);
+                            let body = match ended {
+                                None => ResponseBody::new(body, &parts.headers, running),
+                                Some(ended) => {
+                                    match ResponseBody::late(body, &parts.headers, running, task) {
+                                        Ok(body) => body,
+                                        Err(running) => {
+                                            return Poll::Ready(Ok(of_layer(&ended, running)));
+                                        }
+                                    }
+                                }
+                            };
                             Ok(Response::from_parts(parts, body))
                         }
                         Err(err) => {
@@ -82,14 +93,22 @@ where
                 }
                 let ended = ready!(done.poll(task));
                 handler.set(None);
-                let Some(mut running) = running.take() else { return Poll::Pending };
-                running.finish();
-                let mut response = Answer::of_end(&ended, running.form).into_response();
-                running.sign(response.headers_mut());
-                Poll::Ready(Ok(response))
+                let Some(running) = running.take() else { return Poll::Pending };
+                Poll::Ready(Ok(of_layer(&ended, running)))
             }
         }
     }
+}
+
+/// The layer's answer to a request whose context is done.
+fn of_layer<R: Body<Data = Bytes>>(
+    ended: &purview::Error,
+    mut running: Running,
+) -> Response<ResponseBody<R>> {
+    running.finish();
+    let mut response = Answer::of_end(ended, running.form).into_response();
+    running.sign(response.headers_mut());
+    response
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

@@ -28,7 +28,8 @@ use crate::request::Running;
 ///
 /// - The deadline is the earlier of the server's [limit](Self::limit) and what the client asks for in the
 ///   [headers that are believed](Self::believe), less the [reserve](Self::reserve). When it passes, the handler is dropped, and the
-///   answer is 504, unless the handler has an answer by then; of an answer that has begun, the body breaks off with an error.
+///   answer is 504, unless the handler has an answer by then: a response whose body is at hand is sent whole. A stream that is under way
+///   breaks off with an error.
 /// - When the client goes away, the handler or the body is dropped, and the context ends with that as the cause; so do all tasks
 ///   and threads that were given it.
 /// - When the server's own context ends, requests are answered with 503.

@@ -48,6 +48,11 @@ impl Running {
         !self.is_over && self.dropped.is_done()
     }
 
+    /// Why it [is ended](Self::is_ended), if it is.
+    pub(crate) fn ended(&self) -> Option<purview::Error> {
+        if self.is_over { None } else { self.dropped.err() }
+    }
+
     /// Writes what an answer says of its request.
     pub(crate) fn sign(&self, headers: &mut HeaderMap) {
         if let Some(id) = self.config.propagation().request_id_of(&self.dropped) {

@@ -1,6 +1,6 @@
 //! Answers that are given when the request's context is done: they arrive whole, and streams that are under way do not go on.
 
-use std::future::{Future, pending, ready};
+use std::future::{pending, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;

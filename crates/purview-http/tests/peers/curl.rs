@@ -158,10 +158,16 @@ fn curl_asks_once_for_an_answer_given_when_the_time_is_up() {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let url = format!("http://{}", listener.local_addr().expect("it is bound"));
             tokio::spawn(async move { axum::serve(listener, app).await });
-            let args = ["-sN", protocol, &url, &format!("{url}/own"), "-w", "%{exitcode}\n"];
+            // curl 7.88 cannot ask twice on a connection of HTTP/2 with prior knowledge, whatever is answered.
+            let is_reused = protocol == "--http1.1";
+            let mut args = vec!["-sN", protocol, "-w", "%{exitcode}\n"];
+            args.extend(is_reused.then_some(url.as_str()));
+            let own_url = format!("{url}/own");
+            args.push(&own_url);
             let said = Peer::start(&curl, &args).rest().await;
-            let own = "handler: context deadline exceeded: the request's time was up";
-            assert_eq!(said, format!("hello\n0\n{own}\n0"));
+            let own = "handler: context deadline exceeded: the request's time was up\n0";
+            let first = if is_reused { "hello\n0\n" } else { "" };
+            assert_eq!(said, format!("{first}{own}"));
             assert_eq!(count.load(Ordering::Relaxed), 1);
         }
     });
