@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::answer::{Answer, Form};
+use crate::answer::{Answer, Form, Style};
 use crate::body::ResponseBody;
 use crate::extract::RequestExt;
 
@@ -123,20 +123,26 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(ctx) = request.context().cloned() else {
-            return DetachedFuture::answered("a DetachLayer is for inside a ContextLayer");
+            return DetachedFuture::broken(
+                "a DetachLayer is for inside a ContextLayer",
+                Form::Plain,
+            );
         };
+        let form = Style::default().form(request.headers());
         let handler = self.inner.call(request);
         let (send, receive) = oneshot::channel();
         let grace = self.shared.grace;
+        let request = ctx.clone();
         let begun = self.shared.group().try_spawn(async move |_group| {
+            ctx.check()?; // a handler that has no time any more does not begin
             let (grace_over, _guard) = ctx.with_grace(grace);
             let result = grace_over.run(handler).await?;
             let _ = send.send(result); // to whoever still waits
             Ok(())
         });
         match begun {
-            Ok(()) => DetachedFuture { receive: Some(receive), answer: None },
-            Err(_server_ended) => DetachedFuture::answered("the server is shutting down"),
+            Ok(()) => DetachedFuture { request: Some((request, receive)), form, answer: None },
+            Err(_closed) => DetachedFuture::ended(self.shared.server.err(), form),
         }
     }
 }
@@ -152,13 +158,23 @@ impl<S: fmt::Debug> fmt::Debug for DetachService<S> {
 /// # Cancel safety
 /// Dropping it lets the handler run on, for as long as its grace after its context's end.
 pub struct DetachedFuture<R, E> {
-    receive: Option<oneshot::Receiver<Result<Response<R>, E>>>,
+    request: Option<(Context, oneshot::Receiver<Result<Response<R>, E>>)>,
+    form: Form,
     answer: Option<Answer>,
 }
 
 impl<R, E> DetachedFuture<R, E> {
-    fn answered(sentence: &str) -> Self {
-        DetachedFuture { receive: None, answer: Some(Answer::broken(sentence, Form::Plain)) }
+    fn broken(sentence: &str, form: Form) -> Self {
+        DetachedFuture { request: None, form, answer: Some(Answer::broken(sentence, form)) }
+    }
+
+    /// Of a server that takes no more requests.
+    fn ended(ended: Option<purview::Error>, form: Form) -> Self {
+        let answer = match ended {
+            Some(ended) => Answer::of_end(&ended, form),
+            None => Answer::shutdown(form),
+        };
+        DetachedFuture { request: None, form, answer: Some(answer) }
     }
 }
 
@@ -166,16 +182,17 @@ impl<R: Body<Data = Bytes>, E> Future for DetachedFuture<R, E> {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        if let Some(receive) = &mut self.receive {
+        if let Some((_, receive)) = &mut self.request {
             let received = ready!(Pin::new(receive).poll(task));
-            self.receive = None;
-            match received {
-                Ok(result) => {
+            let ended = self.request.take().and_then(|(ctx, _)| ctx.err());
+            match (received, ended) {
+                (Ok(result), _) => {
                     return Poll::Ready(result.map(|response| response.map(ResponseBody::passed)));
                 }
-                Err(_gone) => {
+                (Err(_gone), Some(ended)) => self.answer = Some(Answer::of_end(&ended, self.form)),
+                (Err(_gone), None) => {
                     let sentence = "the handler did not come to its end";
-                    self.answer = Some(Answer::broken(sentence, Form::Plain));
+                    self.answer = Some(Answer::broken(sentence, self.form));
                 }
             }
         }

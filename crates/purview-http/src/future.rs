@@ -32,7 +32,14 @@ pin_project! {
         Refused { answer: Option<Answer> },
         // In the order in which they are dropped: the client's going is told first, so that it is the cause that the handler's own
         // contexts end with, and not a guard of the handler's.
-        Running { running: Option<Running>, #[pin] handler: Option<F>, #[pin] done: Done<'static> },
+        Running {
+            running: Option<Running>,
+            #[pin]
+            handler: Option<F>,
+            #[pin]
+            done: Done<'static>,
+            is_begun: bool,
+        },
     }
 }
 
@@ -44,7 +51,7 @@ impl<F> ResponseFuture<F> {
     pub(crate) fn new(handler: F, running: Running) -> Self {
         let done = running.dropped().clone().into_done();
         let (handler, running) = (Some(handler), Some(running));
-        ResponseFuture { state: State::Running { handler, done, running } }
+        ResponseFuture { state: State::Running { handler, done, running, is_begun: false } }
     }
 }
 
@@ -61,8 +68,16 @@ where
                 Some(answer) => Poll::Ready(Ok(answer.into_response())),
                 None => Poll::Pending,
             },
-            Projected::Running { mut handler, done, running } => {
+            Projected::Running { mut handler, done, running, is_begun } => {
                 let Some(handling) = handler.as_mut().as_pin_mut() else { return Poll::Pending };
+                // A handler that has no time any more does not begin.
+                if !std::mem::replace(is_begun, true) {
+                    if let Some(ended) = running.as_ref().and_then(|it| it.request().err()) {
+                        handler.set(None);
+                        let Some(running) = running.take() else { return Poll::Pending };
+                        return Poll::Ready(Ok(of_layer(&ended, running)));
+                    }
+                }
                 // First, so that an answer that is there is not thrown away.
                 if let Poll::Ready(result) = handling.poll(task) {
                     handler.set(None);

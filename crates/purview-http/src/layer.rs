@@ -30,9 +30,10 @@ use crate::request::Running;
 ///   [headers that are believed](Self::believe), less the [reserve](Self::reserve). When it passes, the handler is dropped, and the
 ///   answer is 504, unless the handler has an answer by then: a response whose body is at hand is sent whole. A stream that is under way
 ///   breaks off with an error.
+/// - Where no time is left, or less than a millisecond of what the client gives, the answer is 504 and the service is not called.
 /// - When the client goes away, the handler or the body is dropped, and the context ends with that as the cause; so do all tasks
 ///   and threads that were given it.
-/// - When the server's own context ends, requests are answered with 503.
+/// - When the server's own context ends, requests are answered with 503, and new ones do not reach the service.
 ///
 /// ```
 /// use purview::Context;
@@ -80,6 +81,9 @@ pub(crate) struct Config {
     style: Style,
     causes: Causes,
 }
+
+/// Less than that is no time for a handler to do anything in.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Made once: to be counted is all that a request does with them.
 #[derive(Clone)]
@@ -210,6 +214,9 @@ where
             Err(invalid) => return ResponseFuture::refused(Answer::refusal(&invalid, form)),
         };
         let (ctx, guard) = config.derive(&parts, left);
+        if let Some(ended) = ctx.err() {
+            return ResponseFuture::refused(Answer::of_end(&ended, form));
+        }
         parts.extensions.insert(ctx.clone());
         let dropped = if config.grace.is_zero() {
             ctx
@@ -237,6 +244,7 @@ impl Config {
     fn derive(&self, parts: &Parts, left: Option<Duration>) -> (Context, purview::CancelGuard) {
         let mut context = self.server.derive().location(self.location);
         let theirs = left.map(|left| left.saturating_sub(self.reserve));
+        let theirs = theirs.map(|left| if left < LEAST { Duration::ZERO } else { left });
         if let Some(time) = self.limit.into_iter().chain(theirs).min() {
             context = context.timeout(time).deadline_cause(self.causes.timed_out.clone());
         }

@@ -35,6 +35,11 @@ impl Running {
         Running { guard, dropped, config, form, is_head, is_whole: false, is_over: false }
     }
 
+    /// The request's own context.
+    pub(crate) fn request(&self) -> &Context {
+        self.guard.context()
+    }
+
     pub(crate) fn dropped(&self) -> &Context {
         &self.dropped
     }
