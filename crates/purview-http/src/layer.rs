@@ -149,10 +149,11 @@ impl ContextLayer {
         self.with(|config| config.propagation = propagation)
     }
 
-    /// Names contexts after the route, which `route` finds: in axum, `MatchedPath`. The name is the method and that:
-    /// `GET /users/{id}`.
+    /// Names contexts after the route, which `route` finds: in axum, `MatchedPath`. The name is the method and the route,
+    /// `GET /users/{id}`; for a method that no standard knows, the route alone.
     ///
-    /// Names are kept for good, the first thousand different ones. Paths of requests are no routes.
+    /// Names are kept for the life of the process: those of the first thousand routes, of up to 256 bytes. Paths of requests are no
+    /// routes.
     pub fn name(self, route: fn(&Parts) -> Option<&str>) -> ContextLayer {
         self.with(|config| config.name = Some(route))
     }

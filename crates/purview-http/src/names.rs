@@ -1,42 +1,66 @@
-//! Names of contexts, which are for good: a route's.
+//! Names of contexts, which are kept for the life of the process: a method and a route.
+//!
+//! What a client writes must not decide how many there are. It chooses the method, which is any token of up to hundreds of kilobytes: those
+//! of the standards are told apart, and a request with another one is named after its route alone. Routes are the service's; that
+//! their number is bounded is for a service that takes paths for routes.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use http::Method;
 
-/// As many are kept: a service has fewer routes, and who takes paths for routes does not fill the memory.
+/// The most routes that have names. A service has fewer.
 const MOST: usize = 1_000;
 
-/// A longer route is a path, or as good as one.
-#[cfg(test)]
-const LONGEST: usize = 1024;
+/// A longer route has no name: it is a path, or as good as one.
+const LONGEST: usize = 256;
 
-/// By route, and there by method.
-type Names = HashMap<String, Vec<(Method, &'static str)>>;
+/// By route, and there by method; of all methods that are not standard, one.
+type Names = HashMap<String, Vec<(Option<Method>, &'static str)>>;
 
 static NAMES: LazyLock<RwLock<Names>> = LazyLock::new(RwLock::default);
 
-fn known(names: &Names, method: &Method, route: &str) -> Option<&'static str> {
-    let of_route = names.get(route)?;
-    of_route.iter().find(|(its, _)| its == method).map(|(_, name)| *name)
+/// The method, if it is one of RFC 9110, section 9, or of RFC 5789.
+fn standard(method: &Method) -> Option<&Method> {
+    const STANDARD: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PATCH,
+    ];
+    STANDARD.contains(method).then_some(method)
 }
 
-/// `GET /users/{id}`. None, where there are too many.
+fn known(names: &Names, method: Option<&Method>, route: &str) -> Option<&'static str> {
+    let of_route = names.get(route)?;
+    of_route.iter().find(|(its, _)| its.as_ref() == method).map(|(_, name)| *name)
+}
+
+/// `GET /users/{id}`, or `/users/{id}` for a method that is not standard. None, where there are too many routes or this one is too long.
 pub(crate) fn intern(method: &Method, route: &str) -> Option<&'static str> {
+    let method = standard(method);
     if let Some(name) = known(&NAMES.read().unwrap_or_else(PoisonError::into_inner), method, route)
     {
         return Some(name);
+    }
+    if route.len() > LONGEST {
+        return None;
     }
     let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
     if let Some(name) = known(&names, method, route) {
         return Some(name);
     }
-    if names.values().map(Vec::len).sum::<usize>() >= MOST {
+    if names.len() >= MOST && !names.contains_key(route) {
         return None;
     }
-    let name: &'static str = Box::leak(format!("{method} {route}").into_boxed_str());
-    names.entry(route.to_string()).or_default().push((method.clone(), name));
+    let name = method.map_or_else(|| route.to_string(), |method| format!("{method} {route}"));
+    let name: &'static str = Box::leak(name.into_boxed_str());
+    names.entry(route.to_string()).or_default().push((method.cloned(), name));
     Some(name)
 }
 
