@@ -1,5 +1,6 @@
 //! A server on real sockets that goes down in phases. Time is a manual clock's; what happens is waited for, with a bound.
 
+mod detached;
 mod ends;
 mod frames;
 #[cfg(any(target_os = "linux", target_os = "android"))]
