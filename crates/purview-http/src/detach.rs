@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use purview::{Context, OnFailure, TaskInfo};
+use purview::shutdown::Phase;
+use purview::{Context, Key, OnFailure, TaskInfo};
 use purview_tokio::TaskGroup;
 use tokio::sync::oneshot;
 use tower_layer::Layer;
@@ -25,6 +26,9 @@ use crate::extract::RequestExt;
 /// Servers drop the handler when its client goes away, wherever it is. What it was in the middle of stays half done. With this
 /// layer, inside a [`ContextLayer`](crate::ContextLayer), a handler is a task of a group: it sees its context end, and comes to an end of its
 /// own. The client of a request whose time is up does not wait for that.
+///
+/// A shutdown waits for handlers within its phases, and its report names those that are left: the drain of a
+/// `serve::Server`, if this layer is below that server's context, or the [phase](Self::phase) that it is given.
 ///
 /// It needs a tokio runtime, in which the service is called.
 ///
@@ -52,15 +56,40 @@ pub struct DetachLayer {
 struct Shared {
     server: Context,
     grace: Duration,
+    /// What waits for them.
+    phase: Option<Phase>,
     /// Made in the first call, for it has to be made in the runtime.
     group: OnceLock<TaskGroup<purview::Error>>,
 }
 
+/// In the context of a server: the phase that waits for its requests.
+pub(crate) static DRAIN: Key<Phase> = Key::new("drain");
+
 impl DetachLayer {
     /// Handlers get `grace` after their request's end. No more of them are begun when `server` has ended.
     pub fn new(server: &Context, grace: Duration) -> DetachLayer {
-        let shared = Shared { server: server.clone(), grace, group: OnceLock::new() };
-        DetachLayer { shared: Arc::new(shared) }
+        DetachLayer::of(server.clone(), grace, server.value(&DRAIN).cloned())
+    }
+
+    fn of(server: Context, grace: Duration, phase: Option<Phase>) -> DetachLayer {
+        DetachLayer { shared: Arc::new(Shared { server, grace, phase, group: OnceLock::new() }) }
+    }
+
+    /// Has a phase of a shutdown wait for handlers that run, and no drain of a `serve::Server`.
+    ///
+    /// ```
+    /// use purview::{Context, shutdown::Shutdown};
+    /// use purview_http::DetachLayer;
+    /// use std::time::Duration;
+    ///
+    /// let (signal, _stop) = Context::background().with_cancel();
+    /// let mut shutdown = Shutdown::new(&signal);
+    /// let drain = shutdown.phase("drain", Duration::from_secs(20));
+    /// let cancel = shutdown.phase("cancel", Duration::from_secs(5));
+    /// let layer = DetachLayer::new(cancel.context(), Duration::from_secs(5)).phase(&drain);
+    /// ```
+    pub fn phase(self, phase: &Phase) -> DetachLayer {
+        DetachLayer::of(self.shared.server.clone(), self.shared.grace, Some(phase.clone()))
     }
 
     /// The handlers that run, and have come to a first await, the oldest first.
@@ -133,7 +162,9 @@ where
         let (send, receive) = oneshot::channel();
         let grace = self.shared.grace;
         let request = ctx.clone();
+        let hold = self.shared.phase.as_ref().map(|phase| phase.hold("detached handler"));
         let begun = self.shared.group().try_spawn(async move |_group| {
+            let _hold = hold;
             ctx.check()?; // a handler that has no time any more does not begin
             let (grace_over, _guard) = ctx.with_grace(grace);
             let result = grace_over.run(handler).await?;

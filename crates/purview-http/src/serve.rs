@@ -39,6 +39,7 @@ use tower_service::Service;
 pub use watch::HalfClosed;
 
 use crate::BoxError;
+use crate::detach::DRAIN;
 use crate::ended::RequestEnded;
 use line::Line;
 use socket::{Patience, Socket};
@@ -127,7 +128,9 @@ impl Server {
     pub fn new(phases: Phases) -> Server {
         let cancel = phases.cancel.context();
         // Not below it: it is to end for a reason of its own.
-        let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
+        let base = cancel.without_cancel();
+        let requests = base.derive().name("requests").value(&DRAIN, phases.drain.clone());
+        let (requests, guard) = requests.build();
         let requests_end = guard.disarm();
         cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
         Server {

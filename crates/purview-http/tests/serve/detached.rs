@@ -47,7 +47,7 @@ impl Service {
             "too late"
         };
         let detach = match by {
-            By::Axum => DetachLayer::new(&clock.root(), grace),
+            By::Axum => DetachLayer::new(&clock.root(), grace).phase(&phases.drain),
             By::Ours => DetachLayer::new(server.context(), grace),
         };
         let app = Router::new()
@@ -75,18 +75,18 @@ impl Service {
         names.filter(|name| *name != "connections" && !name.starts_with("connection ")).collect()
     }
 
-    /// Whether the shutdown goes on, however often it is polled.
-    async fn waits(&mut self) -> bool {
+    /// The report, if the shutdown comes to its end without more time, however often it is polled.
+    async fn over(&mut self) -> Option<Report> {
         for _ in 0..100 {
             let report = self.report.as_mut();
             let mut report = pin!(report);
-            let is_pending = poll_fn(|task| Poll::Ready(report.as_mut().poll(task).is_pending()));
-            if !is_pending.await {
-                return false;
+            let polled = poll_fn(|task| Poll::Ready(report.as_mut().poll(task)));
+            if let Poll::Ready(report) = polled.await {
+                return Some(report);
             }
             tokio::task::yield_now().await;
         }
-        true
+        None
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_shutdown_waits_for_a_handler_whose_client_is_gone() {
         drop(client);
         assert_eq!(service.heard().await, "Some(ClientGone)");
         service.signal.cancel_with("SIGTERM");
-        assert!(service.waits().await, "{by:?}");
+        assert!(service.over().await.is_none(), "{by:?}");
         assert!(!service.phases.cancel.context().is_done(), "it is in the drain");
         assert!(!service.saved.load(Ordering::Relaxed));
         service.go.send(()).expect("it waits");
@@ -130,7 +130,7 @@ async fn a_shutdown_waits_for_a_handler_whose_client_has_its_504() {
         })
         .await;
         service.signal.cancel_with("SIGTERM");
-        assert!(service.waits().await, "{by:?}");
+        assert!(service.over().await.is_none(), "{by:?}");
         service.go.send(()).expect("it waits");
         let report = service.report.await;
         assert!(service.saved.load(Ordering::Relaxed) && report.is_clean(), "{report}");
@@ -150,11 +150,15 @@ async fn a_handler_that_takes_longer_than_the_phases_is_named() {
         drop(client);
         assert_eq!(service.heard().await, "Some(ClientGone)");
         service.signal.cancel_with("SIGTERM");
-        for _ in 0..30 {
-            assert!(service.waits().await, "{by:?}");
+        let mut seconds = 0;
+        let report = loop {
+            if let Some(report) = service.over().await {
+                break report;
+            }
+            seconds += 1;
             service.clock.advance(SECOND);
-        }
-        let report = service.report.await;
+        };
+        assert!(seconds >= 30, "after the drain's time, and that of two phases: {seconds}");
         let abandoned: Vec<_> = report.abandoned().iter().filter_map(|it| it.name()).collect();
         assert_eq!(abandoned, ["detached handler"], "{report}");
         assert_eq!((report.is_clean(), report.exit_code()), (false, 1));
@@ -172,7 +176,7 @@ async fn a_handler_whose_grace_is_over_holds_nothing_up() {
         drop(client);
         assert_eq!(service.heard().await, "Some(ClientGone)");
         service.signal.cancel_with("SIGTERM");
-        assert!(service.waits().await, "{by:?}");
+        assert!(service.over().await.is_none(), "{by:?}");
         service.clock.advance(SECOND);
         let report = service.report.await;
         assert!(report.is_clean() && report.took() == SECOND, "{report}");
