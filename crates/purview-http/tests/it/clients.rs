@@ -374,3 +374,45 @@ fn the_three_layers_one_in_the_other() {
     let said: Vec<_> = (0..3).map(|n| network.headers(n)["x-request-timeout"].clone()).collect();
     assert_eq!(said, ["2", "2", "1.500"], "each says what was left when it began");
 }
+
+// ── no limits ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_time_without_a_limit_is_none_and_nothing_panics() {
+    let clock = ManualClock::new();
+    let root = clock.root();
+    let year = SECOND * 366 * 24 * 3600;
+    // Never sent a second time.
+    let network = Network::new([Plan::Never]);
+    let mut answer = HedgeLayer::new(Duration::MAX).layer(network.service());
+    let mut answer = answer.call(request(Method::GET, &root));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    clock.advance(year);
+    assert!(poll_once(answer.as_mut()).is_pending());
+    assert_eq!(network.count(), 1);
+    // Sent again, whenever that is.
+    for _ in 0..100 {
+        let network = Network::new([Plan::Refused; 3]);
+        let layer = RetryLayer::new().backoff(Duration::MAX, Duration::MAX).attempts(u32::MAX);
+        let mut client = layer.layer(network.service());
+        let mut answer = client.call(request(Method::GET, &root));
+        assert!(poll_once(answer.as_mut()).is_pending());
+    }
+    let network = Network::new([Plan::RetryAfter("18446744073709551615")]);
+    let mut client = RetryLayer::new().backoff(SECOND, Duration::MAX).layer(network.service());
+    let mut answer = client.call(request(Method::GET, &root));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    // All of the time is kept back; where there is no deadline, there is nothing to keep.
+    let network = Network::new([Plan::Status(200)]);
+    let mut client = ContextLayer::new().reserve(Duration::MAX).layer(network.service());
+    let (ctx, _guard) = root.with_timeout(year);
+    let err = now(client.call(request(Method::GET, &ctx))).expect_err("no time is left");
+    assert_eq!(err.kind(), ErrorKind::NoTime);
+    assert!(now(client.call(request(Method::GET, &root))).is_ok());
+    // A context that has no deadline, though it was given one.
+    let (ctx, _guard) = root.with_timeout(Duration::MAX);
+    let network = Network::new([Plan::Status(200)]);
+    let layer = ContextLayer::new().deadlines(DeadlineHeaders::new([DeadlineHeader::relative()]));
+    assert!(now(layer.layer(network.service()).call(request(Method::GET, &ctx))).is_ok());
+    assert!(network.headers(0).is_empty());
+}

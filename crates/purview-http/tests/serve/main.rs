@@ -7,6 +7,7 @@ mod frames;
 mod hanging_up;
 mod hostile;
 mod late_answers;
+mod no_limit;
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
