@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Closes a connection that says nothing for so long, or of HTTP/1 on which no whole request's head has come: 30 seconds, if
-    /// nothing else is said here. Bodies have the time of their requests.
+    /// nothing else is said here. Bodies have the time of their requests. `Duration::MAX` is no limit.
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Server {
         self.head_timeout = timeout;
@@ -151,7 +151,7 @@ impl Server {
     }
 
     /// Closes a connection whose client reads nothing of what it is sent for so long, upgraded ones, too: 60 seconds, if nothing else
-    /// is said here. A client that reads slowly is served for as long as its request's time lasts.
+    /// is said here. A client that reads slowly is served for as long as its request's time lasts. `Duration::MAX` is no limit.
     ///
     /// A client of HTTP/2 that reads its connection, and gives one of its streams no room, is not among them: that stream's body lasts as
     /// long as the connection does. Its context ends in time.
@@ -278,7 +278,7 @@ impl Server {
         let told = self.phases.stop_accepting.context();
         let timer = ContextTimer::of(told);
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().header_read_timeout(self.head_timeout);
+        builder.http1().header_read_timeout(timer::limit(self.head_timeout));
         builder.http1().half_close(watch::IS_TOLD);
         builder.http2().timer(timer.clone());
         builder.http2().enable_connect_protocol(); // WebSockets over HTTP/2
