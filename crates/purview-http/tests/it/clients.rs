@@ -152,6 +152,14 @@ fn nothing_is_sent_when_no_time_is_left_or_the_context_has_ended_or_there_is_non
     let err = now(client.call(request(Method::GET, &ctx))).expect_err("too late");
     assert_eq!(err.kind(), ErrorKind::NoTime);
     assert_eq!(err.to_string(), "no time is left to send the request");
+    // The deadline is found, and the context is not done.
+    let deadline = Error::find(&err).expect("it is the reason");
+    assert!(deadline.is_deadline_exceeded() && !deadline.is_canceled());
+    assert_eq!(deadline.origin().location(), ctx.location());
+    assert!(err.ended().is_some_and(Error::is_deadline_exceeded) && !ctx.is_done());
+    let boxed: BoxError = Box::new(err);
+    assert!(Error::find(&*boxed).is_some_and(Error::is_deadline_exceeded));
+    assert_eq!(ctx.statistics().children(), 0);
     guard.cancel_with("no longer needed");
     let err = now(client.call(request(Method::GET, &ctx))).expect_err("it has ended");
     assert_eq!(err.kind(), ErrorKind::Ended);
