@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -213,7 +214,7 @@ impl Server {
     }
 
     /// Serves each connection by a service of its own, which `make` gives for the peer's address: so that requests can be told who
-    /// asks, for example.
+    /// asks, for example. If `make` panics, that connection is closed and the server goes on; the shutdown's report has the panic.
     ///
     /// ```no_run
     /// # use axum::{Router, extract::ConnectInfo, routing::get};
@@ -292,12 +293,21 @@ impl Server {
                     continue;
                 }
             };
+            let service = match catch_unwind(AssertUnwindSafe(|| make(peer))) {
+                Ok(service) => service,
+                Err(panic) => {
+                    // The connection is lost, and no other. The panic is its task's, so the report names it.
+                    let name = format!("connection {peer}");
+                    connections.spawn_named(name, async move |_close| resume_unwind(panic));
+                    continue;
+                }
+            };
             let hold = self.phases.drain.hold(format!("connection {peer}"));
             let line = Line::new(socket);
             let patience = Patience::new(timer.clone(), self.write_timeout);
             let socket = Socket::new(Arc::clone(&line), patience, hold);
             let (limit, half_closed) = (self.head_timeout, self.half_closed);
-            let (told, mut builder, service) = (told.clone(), builder.clone(), make(peer));
+            let (told, mut builder) = (told.clone(), builder.clone());
             builder.http1().timer(LazyTimer::new(timer.clone()));
             connections.spawn(async move |_close| {
                 let gone = watch::gone(&line, half_closed);
