@@ -164,7 +164,7 @@ where
         }
         match self.config.prepare(&ctx, request.headers_mut()) {
             Ok(()) => ResponseFuture::new(self.inner.call(request), ctx),
-            Err(kind) => ResponseFuture::refused(kind, None),
+            Err(kind) => ResponseFuture::refused(kind, deadline_of(&ctx)),
         }
     }
 }
@@ -209,6 +209,12 @@ impl<B> WithContext for Request<B> {
         self.extensions_mut().insert(ctx.clone());
         self
     }
+}
+
+/// The error of a context whose deadline leaves no time, as if it had passed.
+fn deadline_of(ctx: &Context) -> Option<purview::Error> {
+    let (passed, _guard) = ctx.derive().location(ctx.location()).timeout(Duration::ZERO).build();
+    passed.err()
 }
 
 /// Whether a request may be sent again (RFC 9110, 9.2.2).
