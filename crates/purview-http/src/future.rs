@@ -13,6 +13,7 @@ use purview::Done;
 
 use crate::answer::Answer;
 use crate::body::ResponseBody;
+use crate::propagation::RequestId;
 use crate::request::Running;
 
 pin_project! {
@@ -29,7 +30,7 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum State<F> {
-        Refused { answer: Option<Answer> },
+        Refused { answer: Option<(Answer, Option<RequestId>)> },
         // In the order in which they are dropped: the client's going is told first, so that it is the cause that the handler's own
         // contexts end with, and not a guard of the handler's.
         Running {
@@ -44,8 +45,9 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn refused(answer: Answer) -> Self {
-        ResponseFuture { state: State::Refused { answer: Some(answer) } }
+    /// The layer's answer to a request that does not reach its handler, and the id that it says.
+    pub(crate) fn refused(answer: Answer, id: Option<RequestId>) -> Self {
+        ResponseFuture { state: State::Refused { answer: Some((answer, id)) } }
     }
 
     pub(crate) fn new(handler: F, running: Running) -> Self {
@@ -64,10 +66,12 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            Projected::Refused { answer } => match answer.take() {
-                Some(answer) => Poll::Ready(Ok(answer.into_response())),
-                None => Poll::Pending,
-            },
+            Projected::Refused { answer } => {
+                let Some((answer, id)) = answer.take() else { return Poll::Pending };
+                let mut response = answer.into_response();
+                id.iter().for_each(|id| id.write(response.headers_mut()));
+                Poll::Ready(Ok(response))
+            }
             Projected::Running { mut handler, done, running, is_begun } => {
                 let Some(handling) = handler.as_mut().as_pin_mut() else { return Poll::Pending };
                 // A handler that has no time any more does not begin.

@@ -207,16 +207,20 @@ where
         let (mut parts, body) = request.into_parts();
         let config = &self.config;
         let form = config.style.form(&parts.headers);
+        let refuse = |answer, headers| {
+            ResponseFuture::refused(answer, config.propagation.request_id_without_context(headers))
+        };
         if let Some(ended) = config.server.err() {
-            return ResponseFuture::refused(Answer::of_end(&ended, form));
+            return refuse(Answer::of_end(&ended, form), &parts.headers);
         }
         let left = match config.believed.read(&parts.headers) {
             Ok(left) => left,
-            Err(invalid) => return ResponseFuture::refused(Answer::refusal(&invalid, form)),
+            Err(invalid) => return refuse(Answer::refusal(&invalid, form), &parts.headers),
         };
         let (ctx, guard) = config.derive(&parts, left);
         if let Some(ended) = ctx.err() {
-            return ResponseFuture::refused(Answer::of_end(&ended, form));
+            let id = config.propagation.request_id_of(&ctx).cloned();
+            return ResponseFuture::refused(Answer::of_end(&ended, form), id);
         }
         parts.extensions.insert(ctx.clone());
         let dropped = if config.grace.is_zero() {

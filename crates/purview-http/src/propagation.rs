@@ -150,8 +150,7 @@ impl Propagation {
             }
         }
         if self.request_id {
-            let id = RequestId::read(headers).unwrap_or_else(RequestId::random);
-            derive = derive.value(&REQUEST_ID, id);
+            derive = derive.value(&REQUEST_ID, RequestId::of(headers));
         }
         if !self.baggage && self.carried.is_empty() {
             return derive;
@@ -169,6 +168,11 @@ impl Propagation {
             derive = derive.value(&BAGGAGE, baggage);
         }
         derive
+    }
+
+    /// The id that a response says of a request with these headers, which has no context.
+    pub(crate) fn request_id_without_context(&self, headers: &HeaderMap) -> Option<RequestId> {
+        self.request_id.then(|| RequestId::of(headers))
     }
 
     /// The id that is to be said of a request.

@@ -69,6 +69,11 @@ impl RequestId {
         is_id.then(|| RequestId(value.clone()))
     }
 
+    /// That of a request with these headers, or a new one.
+    pub(super) fn of(headers: &HeaderMap) -> RequestId {
+        RequestId::read(headers).unwrap_or_else(RequestId::random)
+    }
+
     /// Says it in headers.
     pub fn write(&self, headers: &mut HeaderMap) {
         headers.insert(X_REQUEST_ID, self.0.clone());
