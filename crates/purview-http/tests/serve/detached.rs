@@ -150,6 +150,10 @@ async fn a_handler_that_takes_longer_than_the_phases_is_named() {
         drop(client);
         assert_eq!(service.heard().await, "Some(ClientGone)");
         service.signal.cancel_with("SIGTERM");
+        // What else there is ends at once, whenever that is.
+        while !is_begun(service.phases.drain.context()) || service.phases.drain.held().len() > 1 {
+            assert!(service.over().await.is_none(), "{by:?}");
+        }
         let mut seconds = 0;
         let report = loop {
             if let Some(report) = service.over().await {
