@@ -5,6 +5,7 @@ mod deadlines;
 mod detaching;
 mod extracting;
 mod late_answers;
+mod layering;
 mod no_time;
 mod requests;
 mod support;
