@@ -299,6 +299,13 @@ fn behind(first: u64, rest: Option<SizeHint>) -> SizeHint {
     size
 }
 
+/// An empty body, for layers around this one that make responses of their own.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        ResponseBody { kind: Kind::Text { text: None } }
+    }
+}
+
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").finish_non_exhaustive()
