@@ -80,7 +80,7 @@ impl<B> Watched<B> {
 struct Reading {
     /// It had a part of it before the context was done.
     is_under_way: bool,
-    /// It was told to wait after the last part, so it has sent all that it had.
+    /// The last poll was pending, so the server has sent all that it had.
     has_waited: bool,
     /// Few bodies are still there when their context is done.
     late: Option<Box<Late>>,
@@ -288,7 +288,7 @@ where
     }
 }
 
-/// The size of so much data and what comes after it.
+/// The size of `first` bytes and what comes after them.
 fn behind(first: u64, rest: Option<SizeHint>) -> SizeHint {
     let rest = rest.unwrap_or_else(|| SizeHint::with_exact(0));
     let mut size = SizeHint::new();

@@ -184,12 +184,14 @@ impl<S: fmt::Debug> fmt::Debug for DetachService<S> {
     }
 }
 
+type Receiver<R, E> = oneshot::Receiver<Result<Response<R>, E>>;
+
 /// The future of a [`DetachService`]'s response.
 ///
 /// # Cancel safety
 /// Dropping it lets the handler run on, for as long as its grace after its context's end.
 pub struct DetachedFuture<R, E> {
-    request: Option<(Context, oneshot::Receiver<Result<Response<R>, E>>)>,
+    request: Option<(Context, Receiver<R, E>)>,
     form: Form,
     answer: Option<Answer>,
 }

@@ -1,7 +1,7 @@
 //! Names of contexts, which are kept for the life of the process: a method and a route.
 //!
 //! What a client writes must not decide how many there are. It chooses the method, which is any token of up to hundreds of kilobytes: those
-//! of the standards are told apart, and a request with another one is named after its route alone. Routes are the service's; that
+//! of the standards are kept apart, and a request with another one is named after its route alone. Routes are the service's; that
 //! their number is bounded is for a service that takes paths for routes.
 
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ mod tests {
         assert!(std::ptr::eq(name, intern(&Method::GET, "/users/{id}").expect("it is known")));
         assert_eq!(intern(&Method::PUT, "/users/{id}"), Some("PUT /users/{id}"));
 
-        // A method that nobody knows has no name of its own.
+        // A method of no standard has no name of its own.
         let method = |name: &str| Method::from_bytes(name.as_bytes()).expect("a token");
         let other = intern(&method("PURGE"), "/users/{id}").expect("there is room");
         assert_eq!(other, "/users/{id}");

@@ -265,8 +265,9 @@ fn a_deadline_that_the_caller_wrote_goes_out_only_if_it_is_the_earlier() {
     let layer = ContextLayer::new().deadlines(DeadlineHeaders::new(both));
     let reserving = layer.clone().reserve(SECOND);
     let root = clock.root();
+    type Headers = &'static [(&'static str, &'static str)];
     type Said = Option<&'static str>;
-    let cases: [(&ContextLayer, &Context, &[(&str, &str)], [Said; 2]); 10] = [
+    let cases: [(&ContextLayer, &Context, Headers, [Said; 2]); 10] = [
         (&layer, &root, &[("x-request-timeout", "3600")], [None, None]),
         (&layer, &root, &[("x-request-timeout", "3600"), ("grpc-timeout", "1S")], [None, None]),
         (&layer, &root, &[("x-request-timeout", "soon")], [None, None]),
@@ -342,7 +343,7 @@ fn what_travels_is_the_contexts_and_nothing_that_was_there_before() {
     assert_eq!(sent(carry, &root), without_baggage);
     let (own, _guard) = all.extract(&HeaderMap::new(), root.derive()).build();
     let id = own.value(&purview_http::propagation::REQUEST_ID).expect("a new one");
-    assert_eq!(sent(all, &own), [format!("x-other: kept"), format!("x-request-id: {id}")]);
+    assert_eq!(sent(all, &own), ["x-other: kept".to_string(), format!("x-request-id: {id}")]);
 }
 
 // ── retries ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

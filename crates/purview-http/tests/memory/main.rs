@@ -83,7 +83,7 @@ async fn ask(app: &Router, method: &Method, path: &str) -> (StatusCode, String) 
     (status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
-/// A method that nobody knows, of `length` bytes.
+/// A method of no standard, of `length` bytes.
 fn unknown(number: usize, length: usize) -> Method {
     let mut name = format!("M{number:07}-");
     name.extend(std::iter::repeat_n('X', length.saturating_sub(name.len())));

@@ -215,7 +215,7 @@ async fn each_over(version: Version, path: &'static str, check: impl Fn(&Late, A
             let asked = tokio::spawn(ask(late.address, version, path));
             late.end().await;
             let answer = tokio::time::timeout(PATIENCE, asked).await.expect("it does not hang");
-            println!("{path} by {by:?}, {version:?}, {end:?}");
+            eprintln!("{path} by {by:?}, {version:?}, {end:?}");
             check(&late, answer.expect("no panic"));
             assert_eq!(late.count.load(Ordering::Relaxed), 1);
         }
