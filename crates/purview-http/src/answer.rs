@@ -74,13 +74,18 @@ pub(crate) struct Answer {
 impl Answer {
     /// Of a request whose context has ended.
     pub(crate) fn of_end(ended: &purview::Error, form: Form) -> Answer {
-        let (status, sentence) = if ended.is_deadline_exceeded() {
-            (StatusCode::GATEWAY_TIMEOUT, RequestEnded::TimedOut)
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, RequestEnded::ServerShutdown)
-        };
+        if !ended.is_deadline_exceeded() {
+            return Answer::shutdown(form);
+        }
         // Not the cause's words: they may be for those inside alone.
-        Answer { status, sentence: sentence.to_string(), form }
+        let (status, sentence) = (StatusCode::GATEWAY_TIMEOUT, RequestEnded::TimedOut.to_string());
+        Answer { status, sentence, form }
+    }
+
+    /// Of a server that shuts down.
+    pub(crate) fn shutdown(form: Form) -> Answer {
+        let sentence = RequestEnded::ServerShutdown.to_string();
+        Answer { status: StatusCode::SERVICE_UNAVAILABLE, sentence, form }
     }
 
     pub(crate) fn refusal(invalid: &InvalidDeadline, form: Form) -> Answer {

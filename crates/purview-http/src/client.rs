@@ -41,8 +41,9 @@ use crate::propagation::Propagation;
 
 /// Sends requests under their contexts.
 ///
-/// - The time that is left is said in the [headers](Self::deadlines) that the other side reads, less the [reserve](Self::reserve).
-/// - Where none is left, or the context has ended, nothing is sent.
+/// - The time that is left is said in the [headers](Self::deadlines) that the other side reads, less the [reserve](Self::reserve). A shorter
+///   one that the caller wrote there stays; of a request whose context has no deadline, those headers are removed.
+/// - Where none is left, less than these headers can say (1 ms, of `grpc-timeout` 1 ns), or the context has ended, nothing is sent.
 /// - When the context ends, the request does, in every phase: connecting, waiting for the answer, reading its body.
 ///
 /// What the service does before it is called, it does for nobody's request: a wait for room in it ([`Service::poll_ready`]) ends with the
@@ -116,12 +117,10 @@ impl ContextLayer {
 impl Config {
     /// Writes what the other side is to know. Not where there is no time left.
     fn prepare(&self, ctx: &Context, headers: &mut http::HeaderMap) -> Result<(), ErrorKind> {
-        if let Some(left) = ctx.remaining() {
-            let left = left.saturating_sub(self.reserve);
-            if left.is_zero() {
-                return Err(ErrorKind::NoTime);
-            }
-            self.deadlines.write(left, headers);
+        let left = ctx.remaining().map(|left| left.saturating_sub(self.reserve));
+        let is_time = left != Some(Duration::ZERO) && self.deadlines.write_shorter(left, headers);
+        if !is_time {
+            return Err(ErrorKind::NoTime);
         }
         self.propagation.inject(ctx, headers);
         Ok(())
@@ -165,7 +164,7 @@ where
         }
         match self.config.prepare(&ctx, request.headers_mut()) {
             Ok(()) => ResponseFuture::new(self.inner.call(request), ctx),
-            Err(kind) => ResponseFuture::refused(kind, None),
+            Err(kind) => ResponseFuture::refused(kind, deadline_of(&ctx)),
         }
     }
 }
@@ -210,6 +209,12 @@ impl<B> WithContext for Request<B> {
         self.extensions_mut().insert(ctx.clone());
         self
     }
+}
+
+/// The error of a context whose deadline leaves no time, as if it had passed.
+fn deadline_of(ctx: &Context) -> Option<purview::Error> {
+    let (passed, _guard) = ctx.derive().location(ctx.location()).timeout(Duration::ZERO).build();
+    passed.err()
 }
 
 /// Whether a request may be sent again (RFC 9110, 9.2.2).

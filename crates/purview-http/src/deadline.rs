@@ -51,7 +51,8 @@ pub enum DeadlineHeader {
     Envoy,
     /// `connect-timeout-ms`.
     Connect,
-    /// Seconds, with a fraction or a unit (`ns`, `us`, `ms`, `s`, `m`, `h`). Written in seconds, to the millisecond.
+    /// Seconds, with a fraction or a unit (`ns`, `us`, `ms`, `s`, `m`, `h`). Written in seconds, to the
+    /// millisecond; below one, to the nanosecond.
     Relative(HeaderName),
     /// The instant, in milliseconds of Unix time.
     ///
@@ -107,7 +108,9 @@ impl DeadlineHeader {
         read.ok_or_else(|| InvalidDeadline { header: self.name() })
     }
 
-    /// A value that says that so much time is left, at `now`. It is never more than that: rounded down.
+    /// Returns the value that says that `remaining` is left, at `now`, rounded down.
+    ///
+    /// Envoy takes 0 for a time without an end, and Connect has no 0. For these, anything below a millisecond is one.
     #[must_use]
     pub fn format(&self, remaining: Duration, now: SystemTime) -> HeaderValue {
         let millis = || u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
@@ -116,8 +119,11 @@ impl DeadlineHeader {
                 let (number, unit) = in_grpc_units(remaining);
                 text(format!("{number}{unit}"))
             }
-            DeadlineHeader::Envoy => HeaderValue::from(millis()),
-            DeadlineHeader::Connect => HeaderValue::from(millis().min(9_999_999_999)),
+            DeadlineHeader::Envoy => HeaderValue::from(millis().max(1)),
+            DeadlineHeader::Connect => HeaderValue::from(millis().clamp(1, 9_999_999_999)),
+            DeadlineHeader::Relative(_) if !remaining.is_zero() && millis() == 0 => {
+                text(format!("0.{:09}", remaining.subsec_nanos()))
+            }
             DeadlineHeader::Relative(_) => match (millis() / 1000, millis() % 1000) {
                 (seconds, 0) => HeaderValue::from(seconds),
                 (seconds, millis) => text(format!("{seconds}.{millis:03}")),
@@ -127,6 +133,16 @@ impl DeadlineHeader {
                 let at = since.saturating_add(remaining).as_millis();
                 HeaderValue::from(u64::try_from(at).unwrap_or(u64::MAX))
             }
+        }
+    }
+}
+
+impl DeadlineHeader {
+    /// The least time that is worth sending in this header.
+    fn least(&self) -> Duration {
+        match self {
+            DeadlineHeader::Grpc => Duration::from_nanos(1),
+            _ => Duration::from_millis(1),
         }
     }
 }
@@ -313,10 +329,38 @@ impl DeadlineHeaders {
         Ok(shortest)
     }
 
-    /// Says in each of the headers how much time is left, whatever was there before.
+    /// Writes into each of the headers how much time is left, in place of what was there before.
     pub fn write(&self, remaining: Duration, headers: &mut HeaderMap) {
         for (name, header) in &self.headers {
             headers.insert(name, header.format(remaining, SystemTime::now()));
         }
+    }
+
+    /// Writes the time that is left where it is shorter than what the headers say already. Without one, none of them stays: their
+    /// deadline is another request's. False where there is no time to send a request.
+    #[must_use]
+    pub(crate) fn write_shorter(&self, remaining: Option<Duration>, map: &mut HeaderMap) -> bool {
+        let Some(remaining) = remaining else {
+            self.headers.iter().for_each(|(name, _)| _ = map.remove(name));
+            return true;
+        };
+        let now = SystemTime::now();
+        let said = |(name, header): &(HeaderName, DeadlineHeader)| {
+            let times = map.get_all(name).iter().filter_map(|value| header.parse(value, now).ok());
+            times.min()
+        };
+        let remaining = self.headers.iter().filter_map(said).fold(remaining, Duration::min);
+        let least = self.headers.iter().map(|(_, header)| header.least()).max();
+        if remaining < least.unwrap_or(Duration::from_nanos(1)) {
+            return false;
+        }
+        for (name, header) in &self.headers {
+            let mut values = map.get_all(name).iter();
+            let says_it = |value| header.parse(value, now).is_ok_and(|left| left == remaining);
+            if !(values.next().is_some_and(says_it) && values.next().is_none()) {
+                map.insert(name, header.format(remaining, now));
+            }
+        }
+        true
     }
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use purview::{Context, OnFailure, TaskInfo};
+use purview::shutdown::Phase;
+use purview::{Context, Key, OnFailure, TaskInfo};
 use purview_tokio::TaskGroup;
 use tokio::sync::oneshot;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::answer::{Answer, Form};
+use crate::answer::{Answer, Form, Style};
 use crate::body::ResponseBody;
 use crate::extract::RequestExt;
 
@@ -25,6 +26,9 @@ use crate::extract::RequestExt;
 /// Servers drop the handler when its client goes away, wherever it is. What it was in the middle of stays half done. With this
 /// layer, inside a [`ContextLayer`](crate::ContextLayer), a handler is a task of a group: it sees its context end, and comes to an end of its
 /// own. The client of a request whose time is up does not wait for that.
+///
+/// A shutdown waits for handlers within its phases, and its report names those that are left: the drain of a
+/// `serve::Server`, if this layer is below that server's context, or the [phase](Self::phase) that it is given.
 ///
 /// It needs a tokio runtime, in which the service is called.
 ///
@@ -52,15 +56,40 @@ pub struct DetachLayer {
 struct Shared {
     server: Context,
     grace: Duration,
+    /// What waits for them.
+    phase: Option<Phase>,
     /// Made in the first call, for it has to be made in the runtime.
     group: OnceLock<TaskGroup<purview::Error>>,
 }
 
+/// In the context of a server: the phase that waits for its requests.
+pub(crate) static DRAIN: Key<Phase> = Key::new("drain");
+
 impl DetachLayer {
     /// Handlers get `grace` after their request's end. No more of them are begun when `server` has ended.
     pub fn new(server: &Context, grace: Duration) -> DetachLayer {
-        let shared = Shared { server: server.clone(), grace, group: OnceLock::new() };
-        DetachLayer { shared: Arc::new(shared) }
+        DetachLayer::of(server.clone(), grace, server.value(&DRAIN).cloned())
+    }
+
+    fn of(server: Context, grace: Duration, phase: Option<Phase>) -> DetachLayer {
+        DetachLayer { shared: Arc::new(Shared { server, grace, phase, group: OnceLock::new() }) }
+    }
+
+    /// Has a phase of a shutdown wait for handlers that run, and no drain of a `serve::Server`.
+    ///
+    /// ```
+    /// use purview::{Context, shutdown::Shutdown};
+    /// use purview_http::DetachLayer;
+    /// use std::time::Duration;
+    ///
+    /// let (signal, _stop) = Context::background().with_cancel();
+    /// let mut shutdown = Shutdown::new(&signal);
+    /// let drain = shutdown.phase("drain", Duration::from_secs(20));
+    /// let cancel = shutdown.phase("cancel", Duration::from_secs(5));
+    /// let layer = DetachLayer::new(cancel.context(), Duration::from_secs(5)).phase(&drain);
+    /// ```
+    pub fn phase(self, phase: &Phase) -> DetachLayer {
+        DetachLayer::of(self.shared.server.clone(), self.shared.grace, Some(phase.clone()))
     }
 
     /// The handlers that run, and have come to a first await, the oldest first.
@@ -123,20 +152,28 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(ctx) = request.context().cloned() else {
-            return DetachedFuture::answered("a DetachLayer is for inside a ContextLayer");
+            return DetachedFuture::broken(
+                "a DetachLayer is for inside a ContextLayer",
+                Form::Plain,
+            );
         };
+        let form = Style::default().form(request.headers());
         let handler = self.inner.call(request);
         let (send, receive) = oneshot::channel();
         let grace = self.shared.grace;
+        let request = ctx.clone();
+        let hold = self.shared.phase.as_ref().map(|phase| phase.hold("detached handler"));
         let begun = self.shared.group().try_spawn(async move |_group| {
+            let _hold = hold;
+            ctx.check()?; // a handler that has no time any more does not begin
             let (grace_over, _guard) = ctx.with_grace(grace);
             let result = grace_over.run(handler).await?;
             let _ = send.send(result); // to whoever still waits
             Ok(())
         });
         match begun {
-            Ok(()) => DetachedFuture { receive: Some(receive), answer: None },
-            Err(_server_ended) => DetachedFuture::answered("the server is shutting down"),
+            Ok(()) => DetachedFuture { request: Some((request, receive)), form, answer: None },
+            Err(_closed) => DetachedFuture::ended(self.shared.server.err(), form),
         }
     }
 }
@@ -147,18 +184,30 @@ impl<S: fmt::Debug> fmt::Debug for DetachService<S> {
     }
 }
 
+type Receiver<R, E> = oneshot::Receiver<Result<Response<R>, E>>;
+
 /// The future of a [`DetachService`]'s response.
 ///
 /// # Cancel safety
 /// Dropping it lets the handler run on, for as long as its grace after its context's end.
 pub struct DetachedFuture<R, E> {
-    receive: Option<oneshot::Receiver<Result<Response<R>, E>>>,
+    request: Option<(Context, Receiver<R, E>)>,
+    form: Form,
     answer: Option<Answer>,
 }
 
 impl<R, E> DetachedFuture<R, E> {
-    fn answered(sentence: &str) -> Self {
-        DetachedFuture { receive: None, answer: Some(Answer::broken(sentence, Form::Plain)) }
+    fn broken(sentence: &str, form: Form) -> Self {
+        DetachedFuture { request: None, form, answer: Some(Answer::broken(sentence, form)) }
+    }
+
+    /// Of a server that takes no more requests.
+    fn ended(ended: Option<purview::Error>, form: Form) -> Self {
+        let answer = match ended {
+            Some(ended) => Answer::of_end(&ended, form),
+            None => Answer::shutdown(form),
+        };
+        DetachedFuture { request: None, form, answer: Some(answer) }
     }
 }
 
@@ -166,16 +215,17 @@ impl<R: Body<Data = Bytes>, E> Future for DetachedFuture<R, E> {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
-        if let Some(receive) = &mut self.receive {
+        if let Some((_, receive)) = &mut self.request {
             let received = ready!(Pin::new(receive).poll(task));
-            self.receive = None;
-            match received {
-                Ok(result) => {
+            let ended = self.request.take().and_then(|(ctx, _)| ctx.err());
+            match (received, ended) {
+                (Ok(result), _) => {
                     return Poll::Ready(result.map(|response| response.map(ResponseBody::passed)));
                 }
-                Err(_gone) => {
+                (Err(_gone), Some(ended)) => self.answer = Some(Answer::of_end(&ended, self.form)),
+                (Err(_gone), None) => {
                     let sentence = "the handler did not come to its end";
-                    self.answer = Some(Answer::broken(sentence, Form::Plain));
+                    self.answer = Some(Answer::broken(sentence, self.form));
                 }
             }
         }

@@ -13,6 +13,7 @@ use purview::Done;
 
 use crate::answer::Answer;
 use crate::body::ResponseBody;
+use crate::propagation::RequestId;
 use crate::request::Running;
 
 pin_project! {
@@ -29,22 +30,30 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum State<F> {
-        Refused { answer: Option<Answer> },
+        Refused { answer: Option<(Answer, Option<RequestId>)> },
         // In the order in which they are dropped: the client's going is told first, so that it is the cause that the handler's own
         // contexts end with, and not a guard of the handler's.
-        Running { running: Option<Running>, #[pin] handler: Option<F>, #[pin] done: Done<'static> },
+        Running {
+            running: Option<Running>,
+            #[pin]
+            handler: Option<F>,
+            #[pin]
+            done: Done<'static>,
+            is_begun: bool,
+        },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn refused(answer: Answer) -> Self {
-        ResponseFuture { state: State::Refused { answer: Some(answer) } }
+    /// The layer's answer to a request that does not reach its handler, and the id that it says.
+    pub(crate) fn refused(answer: Answer, id: Option<RequestId>) -> Self {
+        ResponseFuture { state: State::Refused { answer: Some((answer, id)) } }
     }
 
     pub(crate) fn new(handler: F, running: Running) -> Self {
         let done = running.dropped().clone().into_done();
         let (handler, running) = (Some(handler), Some(running));
-        ResponseFuture { state: State::Running { handler, done, running } }
+        ResponseFuture { state: State::Running { handler, done, running, is_begun: false } }
     }
 }
 
@@ -57,21 +66,42 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            Projected::Refused { answer } => match answer.take() {
-                Some(answer) => Poll::Ready(Ok(answer.into_response())),
-                None => Poll::Pending,
-            },
-            Projected::Running { mut handler, done, running } => {
+            Projected::Refused { answer } => {
+                let Some((answer, id)) = answer.take() else { return Poll::Pending };
+                let mut response = answer.into_response();
+                id.iter().for_each(|id| id.write(response.headers_mut()));
+                Poll::Ready(Ok(response))
+            }
+            Projected::Running { mut handler, done, running, is_begun } => {
                 let Some(handling) = handler.as_mut().as_pin_mut() else { return Poll::Pending };
+                // A handler that has no time any more does not begin.
+                if !std::mem::replace(is_begun, true) {
+                    if let Some(ended) = running.as_ref().and_then(|it| it.request().err()) {
+                        handler.set(None);
+                        let Some(running) = running.take() else { return Poll::Pending };
+                        return Poll::Ready(Ok(of_layer(&ended, running)));
+                    }
+                }
                 // First, so that an answer that is there is not thrown away.
                 if let Poll::Ready(result) = handling.poll(task) {
                     handler.set(None);
                     let Some(mut running) = running.take() else { return Poll::Pending };
                     return Poll::Ready(match result {
                         Ok(mut response) => {
+                            let ended = running.ended();
                             running.sign(response.headers_mut());
                             let (parts, body) = response.into_parts();
-                            let body = ResponseBody::new(body, &parts.headers, running);
+                            let body = match ended {
+                                None => ResponseBody::new(body, &parts.headers, running),
+                                Some(ended) => {
+                                    match ResponseBody::late(body, &parts.headers, running, task) {
+                                        Ok(body) => body,
+                                        Err(running) => {
+                                            return Poll::Ready(Ok(of_layer(&ended, running)));
+                                        }
+                                    }
+                                }
+                            };
                             Ok(Response::from_parts(parts, body))
                         }
                         Err(err) => {
@@ -82,14 +112,22 @@ where
                 }
                 let ended = ready!(done.poll(task));
                 handler.set(None);
-                let Some(mut running) = running.take() else { return Poll::Pending };
-                running.finish();
-                let mut response = Answer::of_end(&ended, running.form).into_response();
-                running.sign(response.headers_mut());
-                Poll::Ready(Ok(response))
+                let Some(running) = running.take() else { return Poll::Pending };
+                Poll::Ready(Ok(of_layer(&ended, running)))
             }
         }
     }
+}
+
+/// The layer's answer to a request whose context is done.
+fn of_layer<R: Body<Data = Bytes>>(
+    ended: &purview::Error,
+    mut running: Running,
+) -> Response<ResponseBody<R>> {
+    running.finish();
+    let mut response = Answer::of_end(ended, running.form).into_response();
+    running.sign(response.headers_mut());
+    response
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

@@ -28,10 +28,12 @@ use crate::request::Running;
 ///
 /// - The deadline is the earlier of the server's [limit](Self::limit) and what the client asks for in the
 ///   [headers that are believed](Self::believe), less the [reserve](Self::reserve). When it passes, the handler is dropped, and the
-///   answer is 504, unless the handler has an answer by then; of an answer that has begun, the body breaks off with an error.
+///   answer is 504, unless the handler has an answer by then: a response whose body is at hand is sent whole. A stream that is under way
+///   breaks off with an error.
+/// - Where no time is left, or less than a millisecond of what the client gives, the answer is 504 and the service is not called.
 /// - When the client goes away, the handler or the body is dropped, and the context ends with that as the cause; so do all tasks
 ///   and threads that were given it.
-/// - When the server's own context ends, requests are answered with 503.
+/// - When the server's own context ends, requests are answered with 503, and new ones do not reach the service.
 ///
 /// ```
 /// use purview::Context;
@@ -79,6 +81,9 @@ pub(crate) struct Config {
     style: Style,
     causes: Causes,
 }
+
+/// Less than that is no time for a handler to do anything in.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Made once: to be counted is all that a request does with them.
 #[derive(Clone)]
@@ -144,10 +149,11 @@ impl ContextLayer {
         self.with(|config| config.propagation = propagation)
     }
 
-    /// Names contexts after the route, which `route` finds: in axum, `MatchedPath`. The name is the method and that:
-    /// `GET /users/{id}`.
+    /// Names contexts after the route, which `route` finds: in axum, `MatchedPath`. The name is the method and the route,
+    /// `GET /users/{id}`; for a method that no standard knows, the route alone.
     ///
-    /// Names are kept for good, the first thousand different ones. Paths of requests are no routes.
+    /// Names are kept for the life of the process: those of the first thousand routes, of up to 256 bytes. Paths of requests are no
+    /// routes.
     pub fn name(self, route: fn(&Parts) -> Option<&str>) -> ContextLayer {
         self.with(|config| config.name = Some(route))
     }
@@ -201,14 +207,21 @@ where
         let (mut parts, body) = request.into_parts();
         let config = &self.config;
         let form = config.style.form(&parts.headers);
+        let refuse = |answer, headers| {
+            ResponseFuture::refused(answer, config.propagation.request_id_without_context(headers))
+        };
         if let Some(ended) = config.server.err() {
-            return ResponseFuture::refused(Answer::of_end(&ended, form));
+            return refuse(Answer::of_end(&ended, form), &parts.headers);
         }
         let left = match config.believed.read(&parts.headers) {
             Ok(left) => left,
-            Err(invalid) => return ResponseFuture::refused(Answer::refusal(&invalid, form)),
+            Err(invalid) => return refuse(Answer::refusal(&invalid, form), &parts.headers),
         };
         let (ctx, guard) = config.derive(&parts, left);
+        if let Some(ended) = ctx.err() {
+            let id = config.propagation.request_id_of(&ctx).cloned();
+            return ResponseFuture::refused(Answer::of_end(&ended, form), id);
+        }
         parts.extensions.insert(ctx.clone());
         let dropped = if config.grace.is_zero() {
             ctx
@@ -236,6 +249,7 @@ impl Config {
     fn derive(&self, parts: &Parts, left: Option<Duration>) -> (Context, purview::CancelGuard) {
         let mut context = self.server.derive().location(self.location);
         let theirs = left.map(|left| left.saturating_sub(self.reserve));
+        let theirs = theirs.map(|left| if left < LEAST { Duration::ZERO } else { left });
         if let Some(time) = self.limit.into_iter().chain(theirs).min() {
             context = context.timeout(time).deadline_cause(self.causes.timed_out.clone());
         }

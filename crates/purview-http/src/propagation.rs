@@ -150,8 +150,7 @@ impl Propagation {
             }
         }
         if self.request_id {
-            let id = RequestId::read(headers).unwrap_or_else(RequestId::random);
-            derive = derive.value(&REQUEST_ID, id);
+            derive = derive.value(&REQUEST_ID, RequestId::of(headers));
         }
         if !self.baggage && self.carried.is_empty() {
             return derive;
@@ -171,18 +170,30 @@ impl Propagation {
         derive
     }
 
+    /// The id that a response says of a request with these headers, which has no context.
+    pub(crate) fn request_id_without_context(&self, headers: &HeaderMap) -> Option<RequestId> {
+        self.request_id.then(|| RequestId::of(headers))
+    }
+
     /// The id that is to be said of a request.
     pub(crate) fn request_id_of<'a>(&self, ctx: &'a Context) -> Option<&'a RequestId> {
         ctx.value(&REQUEST_ID).filter(|_| self.request_id)
     }
 
-    /// Adds to a request's headers what its context carries, whatever was there before under these names.
+    /// Writes into a request's headers what its context carries, and removes what was there before under these names: it may be
+    /// another request's. Whatever adds a header of these itself, such as a tracer, does so behind this.
     pub fn inject(&self, ctx: &Context, headers: &mut HeaderMap) {
-        if let Some(trace) = ctx.value(&TRACE_CONTEXT).filter(|_| self.trace) {
-            trace.write(headers);
+        if self.trace {
+            headers.remove(trace::TRACEPARENT);
+            headers.remove(trace::TRACESTATE);
+            ctx.value(&TRACE_CONTEXT).into_iter().for_each(|trace| trace.write(headers));
         }
-        if let Some(id) = self.request_id_of(ctx) {
-            id.write(headers);
+        if self.request_id {
+            headers.remove(request_id::X_REQUEST_ID);
+            self.request_id_of(ctx).into_iter().for_each(|id| id.write(headers));
+        }
+        if !self.baggage && self.carried.is_empty() {
+            return;
         }
         let mut baggage = Baggage::default();
         if let Some(passed_on) = ctx.value(&BAGGAGE).filter(|_| self.baggage) {
@@ -193,6 +204,7 @@ impl Propagation {
                 baggage.set(carried.name(), &text);
             }
         }
+        headers.remove(baggage::HEADER);
         if !baggage.is_empty() {
             baggage.write(headers);
         }

@@ -35,6 +35,11 @@ impl Running {
         Running { guard, dropped, config, form, is_head, is_whole: false, is_over: false }
     }
 
+    /// The request's own context.
+    pub(crate) fn request(&self) -> &Context {
+        self.guard.context()
+    }
+
     pub(crate) fn dropped(&self) -> &Context {
         &self.dropped
     }
@@ -46,6 +51,11 @@ impl Running {
     /// The time is up, or the server goes down, and the grace after that is over.
     pub(crate) fn is_ended(&self) -> bool {
         !self.is_over && self.dropped.is_done()
+    }
+
+    /// Why it [is ended](Self::is_ended), if it is.
+    pub(crate) fn ended(&self) -> Option<purview::Error> {
+        if self.is_over { None } else { self.dropped.err() }
     }
 
     /// Writes what an answer says of its request.

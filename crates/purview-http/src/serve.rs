@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -39,6 +40,7 @@ use tower_service::Service;
 pub use watch::HalfClosed;
 
 use crate::BoxError;
+use crate::detach::DRAIN;
 use crate::ended::RequestEnded;
 use line::Line;
 use socket::{Patience, Socket};
@@ -127,7 +129,9 @@ impl Server {
     pub fn new(phases: Phases) -> Server {
         let cancel = phases.cancel.context();
         // Not below it: it is to end for a reason of its own.
-        let (requests, guard) = cancel.without_cancel().derive().name("requests").build();
+        let base = cancel.without_cancel();
+        let requests = base.derive().name("requests").value(&DRAIN, phases.drain.clone());
+        let (requests, guard) = requests.build();
         let requests_end = guard.disarm();
         cancel.on_done(move |_| requests_end.cancel_with(RequestEnded::ServerShutdown)).detach();
         Server {
@@ -140,7 +144,7 @@ impl Server {
     }
 
     /// Closes a connection that says nothing for so long, or of HTTP/1 on which no whole request's head has come: 30 seconds, if
-    /// nothing else is said here. Bodies have the time of their requests.
+    /// nothing else is said here. Bodies have the time of their requests. `Duration::MAX` is no limit.
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Server {
         self.head_timeout = timeout;
@@ -148,7 +152,7 @@ impl Server {
     }
 
     /// Closes a connection whose client reads nothing of what it is sent for so long, upgraded ones, too: 60 seconds, if nothing else
-    /// is said here. A client that reads slowly is served for as long as its request's time lasts.
+    /// is said here. A client that reads slowly is served for as long as its request's time lasts. `Duration::MAX` is no limit.
     ///
     /// A client of HTTP/2 that reads its connection, and gives one of its streams no room, is not among them: that stream's body lasts as
     /// long as the connection does. Its context ends in time.
@@ -210,7 +214,7 @@ impl Server {
     }
 
     /// Serves each connection by a service of its own, which `make` gives for the peer's address: so that requests can be told who
-    /// asks, for example.
+    /// asks, for example. If `make` panics, that connection is closed and the server goes on; the shutdown's report has the panic.
     ///
     /// ```no_run
     /// # use axum::{Router, extract::ConnectInfo, routing::get};
@@ -275,7 +279,7 @@ impl Server {
         let told = self.phases.stop_accepting.context();
         let timer = ContextTimer::of(told);
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().header_read_timeout(self.head_timeout);
+        builder.http1().header_read_timeout(timer::limit(self.head_timeout));
         builder.http1().half_close(watch::IS_TOLD);
         builder.http2().timer(timer.clone());
         builder.http2().enable_connect_protocol(); // WebSockets over HTTP/2
@@ -289,12 +293,21 @@ impl Server {
                     continue;
                 }
             };
+            let service = match catch_unwind(AssertUnwindSafe(|| make(peer))) {
+                Ok(service) => service,
+                Err(panic) => {
+                    // The connection is lost, and no other. The panic is its task's, so the report names it.
+                    let name = format!("connection {peer}");
+                    connections.spawn_named(name, async move |_close| resume_unwind(panic));
+                    continue;
+                }
+            };
             let hold = self.phases.drain.hold(format!("connection {peer}"));
             let line = Line::new(socket);
             let patience = Patience::new(timer.clone(), self.write_timeout);
             let socket = Socket::new(Arc::clone(&line), patience, hold);
             let (limit, half_closed) = (self.head_timeout, self.half_closed);
-            let (told, mut builder, service) = (told.clone(), builder.clone(), make(peer));
+            let (told, mut builder) = (told.clone(), builder.clone());
             builder.http1().timer(LazyTimer::new(timer.clone()));
             connections.spawn(async move |_close| {
                 let gone = watch::gone(&line, half_closed);

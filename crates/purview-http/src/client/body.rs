@@ -64,6 +64,13 @@ where
     }
 }
 
+/// An empty body, for layers around this one that make responses of their own.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        ResponseBody { body: None, ctx: Context::background(), done: None }
+    }
+}
+
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").finish_non_exhaustive()

@@ -6,7 +6,8 @@ use crate::BoxError;
 
 /// Why there is no answer.
 ///
-/// Where a context's end is the reason, [`purview::Error::find`] finds it, here and in the errors of bodies.
+/// Where a context's end is the reason, or a deadline that leaves no time to send the request, [`purview::Error::find`] finds it, here and
+/// in the errors of bodies.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -70,7 +71,8 @@ impl Error {
         self.kind
     }
 
-    /// The end of the request's context.
+    /// Returns the end of the request's context. Where [no time](ErrorKind::NoTime) was left to send it, that is its deadline, which has
+    /// yet to pass.
     #[must_use]
     pub fn ended(&self) -> Option<&purview::Error> {
         self.ended.as_ref()
@@ -85,12 +87,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == ErrorKind::NoTime {
+            return f.write_str("no time is left to send the request");
+        }
         match (&self.ended, &self.service) {
             (Some(ended), _) => write!(f, "the request has ended: {ended}"),
             (None, Some(err)) => write!(f, "the request failed: {err}"),
-            (None, None) if self.kind == ErrorKind::NoTime => {
-                f.write_str("no time is left to send the request")
-            }
             (None, None) => f.write_str("the request was given no context"),
         }
     }

@@ -28,7 +28,14 @@ pin_project! {
     #[project = Projected]
     enum State<F> {
         Refused { why: Option<(ErrorKind, Option<purview::Error>)> },
-        Sent { #[pin] sent: Option<F>, #[pin] done: Done<'static>, ctx: Context },
+        Sent {
+            #[pin]
+            sent: Option<F>,
+            #[pin]
+            done: Done<'static>,
+            ctx: Context,
+            is_begun: bool,
+        },
     }
 }
 
@@ -39,7 +46,7 @@ impl<F> ResponseFuture<F> {
 
     pub(super) fn new(sent: F, ctx: Context) -> Self {
         let done = ctx.clone().into_done();
-        ResponseFuture { state: State::Sent { sent: Some(sent), done, ctx } }
+        ResponseFuture { state: State::Sent { sent: Some(sent), done, ctx, is_begun: false } }
     }
 }
 
@@ -56,8 +63,15 @@ where
                 Some((kind, ended)) => Poll::Ready(Err(Error::new(kind, ended))),
                 None => Poll::Pending,
             },
-            Projected::Sent { mut sent, done, ctx } => {
+            Projected::Sent { mut sent, done, ctx, is_begun } => {
                 let Some(sending) = sent.as_mut().as_pin_mut() else { return Poll::Pending };
+                // Nothing is sent for a context that is done.
+                if !std::mem::replace(is_begun, true) {
+                    if let Some(ended) = ctx.err() {
+                        sent.set(None);
+                        return Poll::Ready(Err(Error::new(ErrorKind::Ended, Some(ended))));
+                    }
+                }
                 // First, so that an answer that is there is not thrown away.
                 if let Poll::Ready(result) = sending.poll(task) {
                     sent.set(None);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const HEADER: HeaderName = HeaderName::from_static("baggage");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("baggage");
 
 /// W3C Baggage, "Limits": as many have to be passed on; more are not.
 const MOST_MEMBERS: usize = 64;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is longer is no id: it would be in every line of a log.
 const MOST_BYTES: usize = 128;
@@ -67,6 +67,11 @@ impl RequestId {
         let is_id = (1..=MOST_BYTES).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic);
         is_id.then(|| RequestId(value.clone()))
+    }
+
+    /// That of a request with these headers, or a new one.
+    pub(super) fn of(headers: &HeaderMap) -> RequestId {
+        RequestId::read(headers).unwrap_or_else(RequestId::random)
     }
 
     /// Says it in headers.

@@ -22,6 +22,11 @@ pub(super) struct ContextTimer {
 /// A hundred years.
 const LATE: Duration = Duration::from_secs(100 * 31_557_600);
 
+/// A timeout for hyper, which adds it to an instant without a check. One that long is none.
+pub(super) fn limit(timeout: Duration) -> Option<Duration> {
+    (timeout < LATE).then_some(timeout)
+}
+
 impl ContextTimer {
     /// On the clock of `ctx`, whose end does not matter.
     pub(super) fn of(ctx: &Context) -> ContextTimer {
@@ -95,7 +100,10 @@ impl LazyTimer {
 
 impl Timer for LazyTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(self.now() + duration)
+        match self.now().checked_add(duration) {
+            Some(deadline) => self.sleep_until(deadline),
+            None => self.timer.sleep(duration), // it never ends
+        }
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {

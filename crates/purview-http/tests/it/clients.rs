@@ -152,6 +152,14 @@ fn nothing_is_sent_when_no_time_is_left_or_the_context_has_ended_or_there_is_non
     let err = now(client.call(request(Method::GET, &ctx))).expect_err("too late");
     assert_eq!(err.kind(), ErrorKind::NoTime);
     assert_eq!(err.to_string(), "no time is left to send the request");
+    // The deadline is found, and the context is not done.
+    let deadline = Error::find(&err).expect("it is the reason");
+    assert!(deadline.is_deadline_exceeded() && !deadline.is_canceled());
+    assert_eq!(deadline.origin().location(), ctx.location());
+    assert!(err.ended().is_some_and(Error::is_deadline_exceeded) && !ctx.is_done());
+    let boxed: BoxError = Box::new(err);
+    assert!(Error::find(&*boxed).is_some_and(Error::is_deadline_exceeded));
+    assert_eq!(ctx.statistics().children(), 0);
     guard.cancel_with("no longer needed");
     let err = now(client.call(request(Method::GET, &ctx))).expect_err("it has ended");
     assert_eq!(err.kind(), ErrorKind::Ended);
@@ -197,6 +205,145 @@ fn a_request_ends_with_its_context_while_it_waits_and_while_its_answer_is_read()
     let Poll::Ready(Some(Err(err))) = next(body.as_mut()) else { panic!("it ends") };
     assert!(Error::find(&*err).is_some_and(Error::is_canceled));
     assert!(matches!(next(body.as_mut()), Poll::Ready(None)));
+}
+
+fn timeouts() -> [DeadlineHeader; 4] {
+    let [grpc, envoy, connect] =
+        [DeadlineHeader::Grpc, DeadlineHeader::Envoy, DeadlineHeader::Connect];
+    [grpc, envoy, connect, DeadlineHeader::relative()]
+}
+
+#[test]
+fn less_than_a_millisecond_is_sent_where_it_can_be_said_and_never_as_zero() {
+    let reserve = Duration::from_micros(99_500);
+    for header in timeouts() {
+        let layer = ContextLayer::new().reserve(reserve);
+        let layer = layer.deadlines(DeadlineHeaders::new([header.clone()]));
+        for (left, is_sent) in [
+            (500, header == DeadlineHeader::Grpc),
+            (999, header == DeadlineHeader::Grpc),
+            (1000, true),
+        ] {
+            let clock = ManualClock::new();
+            let time = reserve + Duration::from_micros(left);
+            let (ctx, _guard) = clock.root().with_timeout(time);
+            let network = Network::new([Plan::Status(200)]);
+            let sent = now(layer.layer(network.service()).call(request(Method::GET, &ctx)));
+            assert_eq!(
+                (sent.is_ok(), network.count()),
+                (is_sent, usize::from(is_sent)),
+                "{header:?} {left}"
+            );
+            match sent {
+                Ok(_) => assert_ne!(network.headers(0)[header.name()], "0", "{header:?} {left}"),
+                Err(err) => assert_eq!(err.kind(), ErrorKind::NoTime, "{header:?} {left}"),
+            }
+        }
+    }
+    // Where no header says it, it is sent.
+    let (ctx, _guard) = ManualClock::new().root().with_timeout(Duration::from_nanos(1));
+    let network = Network::new([Plan::Status(200)]);
+    assert!(
+        now(ContextLayer::new().layer(network.service()).call(request(Method::GET, &ctx))).is_ok()
+    );
+}
+
+/// A request with headers that its caller wrote, or copied from a request that came.
+fn with(ctx: &Context, headers: &[(&'static str, &'static str)]) -> Request<String> {
+    let mut request = request(Method::GET, ctx);
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().expect("a value"));
+    }
+    request
+}
+
+#[test]
+fn a_deadline_that_the_caller_wrote_goes_out_only_if_it_is_the_earlier() {
+    let clock = ManualClock::new();
+    let (minute, _guard) = clock.root().with_timeout(SECOND * 60);
+    let both = [DeadlineHeader::relative(), DeadlineHeader::Grpc];
+    let layer = ContextLayer::new().deadlines(DeadlineHeaders::new(both));
+    let reserving = layer.clone().reserve(SECOND);
+    let root = clock.root();
+    type Headers = &'static [(&'static str, &'static str)];
+    type Said = Option<&'static str>;
+    let cases: [(&ContextLayer, &Context, Headers, [Said; 2]); 10] = [
+        (&layer, &root, &[("x-request-timeout", "3600")], [None, None]),
+        (&layer, &root, &[("x-request-timeout", "3600"), ("grpc-timeout", "1S")], [None, None]),
+        (&layer, &root, &[("x-request-timeout", "soon")], [None, None]),
+        (&layer, &minute, &[], [Some("60"), Some("60000000u")]),
+        (&layer, &minute, &[("x-request-timeout", "3600")], [Some("60"), Some("60000000u")]),
+        (&layer, &minute, &[("x-request-timeout", "0.5")], [Some("0.5"), Some("500000u")]),
+        (&layer, &minute, &[("grpc-timeout", "500m")], [Some("0.500"), Some("500m")]),
+        (&layer, &minute, &[("x-request-timeout", "soon")], [Some("60"), Some("60000000u")]),
+        (
+            &layer,
+            &minute,
+            &[("x-request-timeout", "9"), ("x-request-timeout", "3")],
+            [Some("3"), Some("3000000u")],
+        ),
+        (&reserving, &minute, &[("x-request-timeout", "59.5")], [Some("59"), Some("59000000u")]),
+    ];
+    for (layer, ctx, headers, said) in cases {
+        let network = Network::new([Plan::Status(200)]);
+        assert!(now(layer.layer(network.service()).call(with(ctx, headers))).is_ok());
+        let sent = network.headers(0);
+        let names = ["x-request-timeout", "grpc-timeout"];
+        let values = names.map(|name| sent.get(name).map(|value| value.to_str().expect("text")));
+        assert_eq!(values, said, "{headers:?}");
+        assert!(names.iter().all(|name| sent.get_all(*name).iter().count() <= 1), "{headers:?}");
+    }
+    // No time is left by what the caller says.
+    let network = Network::new([Plan::Status(200)]);
+    let none = with(&minute, &[("x-request-timeout", "0")]);
+    let err = now(layer.layer(network.service()).call(none)).expect_err("no time");
+    assert_eq!((err.kind(), network.count()), (ErrorKind::NoTime, 0));
+    // What the layer was not told to say is not its own.
+    let network = Network::new([Plan::Status(200)]);
+    let other = with(&root, &[("x-request-timeout", "3600"), ("x-request-id", "theirs")]);
+    assert!(now(ContextLayer::new().layer(network.service()).call(other)).is_ok());
+    assert_eq!(network.headers(0)["x-request-timeout"], "3600");
+    assert_eq!(network.headers(0)["x-request-id"], "theirs");
+}
+
+#[test]
+fn what_travels_is_the_contexts_and_nothing_that_was_there_before() {
+    let foreign = [
+        ("x-request-id", "theirs"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "theirs=1"),
+        ("tracestate", "theirs=2"),
+        ("baggage", "tenant=8,other=1"),
+        ("x-other", "kept"),
+    ];
+    let all = Propagation::new().request_id().trace().baggage().carry("tenant", &TENANT);
+    let sent = |propagation: Propagation, ctx: &Context| {
+        let network = Network::new([Plan::Status(200)]);
+        let layer = ContextLayer::new().propagate(propagation);
+        assert!(now(layer.layer(network.service()).call(with(ctx, &foreign))).is_ok());
+        let headers = network.headers(0);
+        let mut list: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect();
+        list.sort();
+        list
+    };
+    let root = Context::background();
+    assert_eq!(sent(all.clone(), &root), ["x-other: kept"]);
+    let tenant = root.with_value(&TENANT, 7);
+    assert_eq!(sent(all.clone(), &tenant), ["baggage: tenant=7", "x-other: kept"]);
+    let carry = Propagation::new().carry("tenant", &TENANT);
+    let mut without_baggage: Vec<String> = foreign
+        .iter()
+        .filter(|(name, _)| *name != "baggage")
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    without_baggage.sort();
+    assert_eq!(sent(carry, &root), without_baggage);
+    let (own, _guard) = all.extract(&HeaderMap::new(), root.derive()).build();
+    let id = own.value(&purview_http::propagation::REQUEST_ID).expect("a new one");
+    assert_eq!(sent(all, &own), ["x-other: kept".to_string(), format!("x-request-id: {id}")]);
 }
 
 // ── retries ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -373,4 +520,46 @@ fn the_three_layers_one_in_the_other() {
     assert_eq!(now(answer).expect("an answer").status(), StatusCode::OK);
     let said: Vec<_> = (0..3).map(|n| network.headers(n)["x-request-timeout"].clone()).collect();
     assert_eq!(said, ["2", "2", "1.500"], "each says what was left when it began");
+}
+
+// ── no limits ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_time_without_a_limit_is_none_and_nothing_panics() {
+    let clock = ManualClock::new();
+    let root = clock.root();
+    let year = SECOND * 366 * 24 * 3600;
+    // Never sent a second time.
+    let network = Network::new([Plan::Never]);
+    let mut answer = HedgeLayer::new(Duration::MAX).layer(network.service());
+    let mut answer = answer.call(request(Method::GET, &root));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    clock.advance(year);
+    assert!(poll_once(answer.as_mut()).is_pending());
+    assert_eq!(network.count(), 1);
+    // Sent again, whenever that is.
+    for _ in 0..100 {
+        let network = Network::new([Plan::Refused; 3]);
+        let layer = RetryLayer::new().backoff(Duration::MAX, Duration::MAX).attempts(u32::MAX);
+        let mut client = layer.layer(network.service());
+        let mut answer = client.call(request(Method::GET, &root));
+        assert!(poll_once(answer.as_mut()).is_pending());
+    }
+    let network = Network::new([Plan::RetryAfter("18446744073709551615")]);
+    let mut client = RetryLayer::new().backoff(SECOND, Duration::MAX).layer(network.service());
+    let mut answer = client.call(request(Method::GET, &root));
+    assert!(poll_once(answer.as_mut()).is_pending());
+    // All of the time is kept back; where there is no deadline, there is nothing to keep.
+    let network = Network::new([Plan::Status(200)]);
+    let mut client = ContextLayer::new().reserve(Duration::MAX).layer(network.service());
+    let (ctx, _guard) = root.with_timeout(year);
+    let err = now(client.call(request(Method::GET, &ctx))).expect_err("no time is left");
+    assert_eq!(err.kind(), ErrorKind::NoTime);
+    assert!(now(client.call(request(Method::GET, &root))).is_ok());
+    // A context that has no deadline, though it was given one.
+    let (ctx, _guard) = root.with_timeout(Duration::MAX);
+    let network = Network::new([Plan::Status(200)]);
+    let layer = ContextLayer::new().deadlines(DeadlineHeaders::new([DeadlineHeader::relative()]));
+    assert!(now(layer.layer(network.service()).call(request(Method::GET, &ctx))).is_ok());
+    assert!(network.headers(0).is_empty());
 }

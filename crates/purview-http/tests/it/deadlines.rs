@@ -143,6 +143,11 @@ fn each_header_is_read_as_its_specification_says() {
 
 #[test]
 fn what_is_written_is_read_as_no_more_than_was_left_and_hardly_less() {
+    // Not even one: below that, these have no value but 0, which is none.
+    let least = |header| match header {
+        DeadlineHeader::Envoy | DeadlineHeader::Connect => MS,
+        _ => Duration::ZERO,
+    };
     let times = [
         Duration::ZERO,
         NS,
@@ -162,7 +167,7 @@ fn what_is_written_is_read_as_no_more_than_was_left_and_hardly_less() {
                 assert!(header == absolute() && left > S * 86_400, "{header:?} {left:?} {value:?}");
                 continue;
             };
-            assert!(read <= left, "{header:?} {left:?} {value:?}");
+            assert!(read <= left.max(least(header.clone())), "{header:?} {left:?} {value:?}");
             // Nothing is lost but what is below the header's unit, or above what it can say.
             let unit = if header == DeadlineHeader::Grpc { left / 10_000_000 } else { MS };
             let most = if header == DeadlineHeader::Connect {
@@ -241,4 +246,30 @@ fn what_was_said_before_is_replaced() {
     assert_eq!(map.get_all("x-request-timeout").iter().count(), 1);
     assert_eq!(map["x-request-timeout"], "1.500");
     assert_eq!(map["x-envoy-expected-rq-timeout-ms"], "1500");
+}
+
+/// To Envoy, 0 is a time without an end; to Connect, it is none.
+#[test]
+fn time_that_is_left_is_never_written_as_zero() {
+    for left in [NS, NS * 499_760, MS - NS, MS, MS + NS] {
+        for header in &all()[..4] {
+            let value = header.format(left, now());
+            let read = header.parse(&value, now()).expect("a time");
+            assert!(!read.is_zero(), "{header:?} {left:?} {value:?}");
+        }
+    }
+    let written = |header: DeadlineHeader, left| header.format(left, now());
+    assert_eq!(written(DeadlineHeader::Envoy, NS * 499_760), "1");
+    assert_eq!(written(DeadlineHeader::Connect, NS * 499_760), "1");
+    assert_eq!(written(DeadlineHeader::Grpc, NS * 499_760), "499760n");
+    assert_eq!(written(DeadlineHeader::relative(), NS * 499_760), "0.000499760");
+    assert_eq!(written(DeadlineHeader::relative(), Duration::ZERO), "0");
+    // Nor is no time at all.
+    assert_eq!(written(DeadlineHeader::Envoy, Duration::ZERO), "1");
+    assert_eq!(written(DeadlineHeader::Connect, Duration::ZERO), "1");
+    let mut map = HeaderMap::new();
+    DeadlineHeaders::new(all()).write(NS, &mut map);
+    for name in ["x-envoy-expected-rq-timeout-ms", "connect-timeout-ms"] {
+        assert_eq!(map[name], "1");
+    }
 }

@@ -352,6 +352,7 @@ fn a_stream_that_always_has_more_ends_with_its_context() {
     parts.send("and more");
     assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(_)))));
     stop.cancel_with("deploy");
+    assert!(next(body.as_mut()).is_pending(), "what there was can be sent");
     let Poll::Ready(Some(Err(err))) = next(body.as_mut()) else { panic!("it breaks off") };
     assert!(Error::find(&*err).is_some_and(Error::is_canceled));
     assert_eq!(parts.holders(), 0, "the stream itself is gone");

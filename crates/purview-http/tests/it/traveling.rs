@@ -216,3 +216,101 @@ fn an_answer_says_its_requests_id_whoever_answers() {
         (504, &"7".parse().expect("a value"))
     );
 }
+
+/// The head of a response, and its whole body.
+async fn read(
+    response: Response<purview_http::ResponseBody<Full<Bytes>>>,
+) -> (u16, HeaderMap, String) {
+    let (parts, body) = response.into_parts();
+    let body = http_body_util::BodyExt::collect(body).await.expect("all of it").to_bytes();
+    (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+#[tokio::test]
+async fn each_answer_of_the_layers_says_the_requests_id() {
+    use purview_http::deadline::{DeadlineHeader, DeadlineHeaders, OnInvalid};
+
+    let clock = ManualClock::new();
+    let (server, stop) = clock.root().with_cancel();
+    let believed = DeadlineHeaders::new([DeadlineHeader::relative()]).on_invalid(OnInvalid::Refuse);
+    let layer = ContextLayer::new(&server)
+        .limit(Duration::from_secs(1))
+        .believe(believed)
+        .propagate(Propagation::new().request_id());
+    let never =
+        || service_fn(|_: Request<()>| pending::<Result<Response<Full<Bytes>>, BoxError>>());
+    let request = |timeout: Option<&str>, id: Option<&str>| {
+        let mut request = Request::get("/");
+        for (name, value) in [("x-request-timeout", timeout), ("x-request-id", id)] {
+            request = value.into_iter().fold(request, |request, value| request.header(name, value));
+        }
+        request.body(()).expect("a request")
+    };
+    let is_random = |id: &str| id.len() == 36 && id.as_bytes()[14] == b'4';
+    let check = |id: Option<&str>, headers: &HeaderMap| {
+        assert_eq!(headers.get_all("x-request-id").iter().count(), 1);
+        let said = headers["x-request-id"].to_str().expect("text");
+        match id {
+            Some(id) if id.len() < 100 => assert_eq!(said, id),
+            _ => assert!(is_random(said), "{said}"),
+        }
+    };
+    let too_long = "x".repeat(200);
+    let ids = [None, Some("7f3a-12"), Some(too_long.as_str())];
+    for id in ids {
+        // A deadline that is refused, and one that is none.
+        for (timeout, status, text) in [
+            ("soon", 400, "x-request-timeout: not a time\n"),
+            ("0", 504, "the request's time was up\n"),
+        ] {
+            let response = layer.layer(never()).call(request(Some(timeout), id)).await;
+            let (its, headers, body) = read(response.expect("an answer")).await;
+            assert_eq!((its, body.as_str()), (status, text));
+            check(id, &headers);
+            assert!(!headers.contains_key("connection"));
+        }
+        // A time that was up.
+        let mut answer = std::pin::pin!(layer.layer(never()).call(request(None, id)));
+        assert!(crate::support::poll_once(answer.as_mut()).is_pending());
+        clock.advance(Duration::from_secs(1));
+        let (status, headers, _) = read(answer.await.expect("an answer")).await;
+        assert_eq!(status, 504);
+        check(id, &headers);
+    }
+    // A shutdown, of requests under way and of new ones; also where a handler cannot be made a task any more.
+    let mut under_way = std::pin::pin!(layer.layer(never()).call(request(None, Some("7f3a-12"))));
+    assert!(crate::support::poll_once(under_way.as_mut()).is_pending());
+    let (tasks, no_tasks) = clock.root().with_cancel();
+    no_tasks.cancel_with("SIGTERM");
+    let detach = purview_http::DetachLayer::new(&tasks, Duration::from_secs(1));
+    let response = ContextLayer::new(&clock.root())
+        .propagate(Propagation::new().request_id())
+        .layer(detach.layer(service_fn(|_: Request<()>| {
+            ready(Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("not reached"))))
+        })))
+        .call(request(None, Some("7f3a-12")));
+    let detached = response.await.expect("an answer");
+    let (parts, body) = detached.into_parts();
+    let body = http_body_util::BodyExt::collect(body).await.expect("all of it").to_bytes();
+    assert_eq!((parts.status.as_u16(), &body[..]), (503, &b"the server is shutting down\n"[..]));
+    assert_eq!(
+        (&parts.headers["connection"], &parts.headers["x-request-id"]),
+        (&"close".parse().unwrap(), &"7f3a-12".parse().unwrap())
+    );
+    stop.cancel_with("SIGTERM");
+    let (status, headers, body) = read(under_way.await.expect("an answer")).await;
+    assert_eq!((status, body.as_str()), (503, "the server is shutting down\n"));
+    assert_eq!(headers["connection"], "close");
+    check(Some("7f3a-12"), &headers);
+    for id in ids {
+        let response = layer.layer(never()).call(request(None, id)).await.expect("an answer");
+        let (status, headers, body) = read(response).await;
+        assert_eq!((status, body.as_str()), (503, "the server is shutting down\n"));
+        assert_eq!(headers["connection"], "close");
+        check(id, &headers);
+    }
+    // Where ids do not travel, none is said.
+    let plain =
+        ContextLayer::new(&server).layer(never()).call(request(None, Some("7f3a-12"))).await;
+    assert!(!read(plain.expect("an answer")).await.1.contains_key("x-request-id"));
+}

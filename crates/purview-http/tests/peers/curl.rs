@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::Router;
+use axum::routing::get;
+use purview::Context;
 use purview::time::ManualClock;
 use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
+use purview_http::{ContextLayer, Ctx};
 
 use super::peer::{Peer, program, run};
 use super::service::{SECOND, Service};
@@ -128,6 +134,41 @@ fn curl_is_answered_while_we_go_down_and_told_to_go_away_in_good_order() {
             assert_eq!(curl.rest().await, format!("done\n{version} 200 0"));
             let report = report.await.expect("no panic");
             assert!(report.is_clean(), "{report}");
+        }
+    });
+}
+
+/// A client that has no answer on a connection that it has used before asks once more.
+#[test]
+fn curl_asks_once_for_an_answer_given_when_the_time_is_up() {
+    let Some(curl) = curl() else { return };
+    run(async {
+        for (protocol, _) in PROTOCOLS {
+            let (server, _stop) = Context::background().with_cancel();
+            let count = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&count);
+            let own = async move |Ctx(ctx): Ctx| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                format!("handler: {}\n", ctx.done().await)
+            };
+            let app = Router::new()
+                .route("/", get(async || "hello\n"))
+                .route("/own", get(own))
+                .layer(ContextLayer::new(&server).limit(SECOND / 10));
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+            tokio::spawn(async move { axum::serve(listener, app).await });
+            // curl 7.88 cannot ask twice on a connection of HTTP/2 with prior knowledge, whatever is answered.
+            let is_reused = protocol == "--http1.1";
+            let mut args = vec!["-sN", protocol, "-w", "%{exitcode}\n"];
+            args.extend(is_reused.then_some(url.as_str()));
+            let own_url = format!("{url}/own");
+            args.push(&own_url);
+            let said = Peer::start(&curl, &args).rest().await;
+            let own = "handler: context deadline exceeded: the request's time was up\n0";
+            let first = if is_reused { "hello\n0\n" } else { "" };
+            assert_eq!(said, format!("{first}{own}"));
+            assert_eq!(count.load(Ordering::Relaxed), 1);
         }
     });
 }

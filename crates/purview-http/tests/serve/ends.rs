@@ -161,6 +161,48 @@ async fn each_connection_can_have_a_service_of_its_own() {
     assert!(shutdown.run().await.is_clean());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_panics_when_it_is_made_costs_its_connection() {
+    let (begin, signal) = Context::background().with_cancel();
+    let mut shutdown = Shutdown::new(&begin);
+    let phases = Phases::new(&mut shutdown, SECOND * 20);
+    let server = Server::new(phases.clone());
+    let app =
+        Router::new().route("/", get(async || "hello")).layer(ContextLayer::new(server.context()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut made = 0;
+    server.spawn_each(listener, move |_peer| {
+        made += 1;
+        assert!(made != 2, "a test's");
+        app.clone()
+    });
+    let answers = blocking(move || {
+        let answer = |_| {
+            let mut client = client(address);
+            send(&mut client, "/", "connection: close\r\n");
+            rest(&mut client)
+        };
+        (0..4).map(answer).collect::<Vec<_>>()
+    })
+    .await;
+    for (number, answer) in (1..).zip(answers) {
+        if number == 2 {
+            assert_eq!(answer, "");
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{number}: {answer}");
+            assert!(answer.ends_with("\r\n\r\nhello"), "{number}: {answer}");
+        }
+    }
+    assert!(!begin.is_done() && !phases.stop_accepting.context().is_done());
+    signal.cancel_with("SIGTERM");
+    let report = shutdown.run().await;
+    let [failure] = report.failures() else { panic!("{report}") };
+    assert!(failure.is_panic() && failure.cause().to_string() == "panicked: a test's", "{failure}");
+    assert!(failure.name().is_some_and(|name| name.starts_with("connection 127.0.0.1:")));
+    assert!(report.abandoned().is_empty(), "{report}");
+}
+
 #[cfg(target_os = "linux")]
 const FEW: &str = "PURVIEW_TEST_FEW_DESCRIPTORS";
 

@@ -1,10 +1,13 @@
 //! A server on real sockets that goes down in phases. Time is a manual clock's; what happens is waited for, with a bound.
 
+mod detached;
 mod ends;
 mod frames;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod hanging_up;
 mod hostile;
+mod late_answers;
+mod no_limit;
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
