@@ -274,3 +274,25 @@ fn c15_a_merge_made_while_a_parent_ends_has_the_deadlines_of_all() {
         assert_eq!(merged.deadline(), at);
     });
 }
+
+/// A wait that finds the deadline above a merge passed records that ahead of the timer, while a cancel comes in between.
+#[test]
+fn c28_a_merge_has_the_end_of_a_parent_when_a_timer_is_late() {
+    loom::model(|| {
+        let clock = crate::time::ManualClock::like_the_systems();
+        let (request, _guard) = clock.root().with_timeout(super::SECOND);
+        let (step, step_guard) = request.with_cancel();
+        let (other, _other_guard) = clock.root().with_cancel();
+        let (merged, _guard) = Context::any_of([&other, &step]);
+        let (polled, passing) = (merged.clone(), clock.clone());
+        let poller = thread::spawn(move || {
+            let mut sleep = Box::pin(polled.sleep(super::SECOND));
+            passing.pass(super::SECOND);
+            poll(sleep.as_mut(), &Arc::default())
+        });
+        step_guard.cancel();
+        assert!(poller.join().unwrap());
+        let of = |ctx: &Context| ctx.err().expect("done").origin().context();
+        assert_eq!(of(&merged), of(&step));
+    });
+}
