@@ -150,8 +150,7 @@ impl Node {
                 break;
             }
             way.push(node);
-            // A merged node may have its owner by another parent than the first; its way is told by the owner alone.
-            at = if node.merged().is_some() { None } else { node.above() };
+            at = if node.merged().is_some() { node.above_by(owner) } else { node.above() };
         }
         let from = at.unwrap_or(owner);
         let Some(mut ending) = from.state().done().or(owner.state().done()).map(Done::ending)

@@ -86,6 +86,12 @@ impl Node {
         merged.filter_map(|link| Some((link.parent.as_ref()?.scope(), link)))
     }
 
+    /// Of a merged node: the parent by which its deadline is `owner`'s.
+    pub(super) fn above_by(&self, owner: &Node) -> Option<&Node> {
+        let is_by = |above: &&Node| above.owner().is_some_and(|its| std::ptr::eq(its, owner));
+        self.links_up().map(|(above, _)| above).find(is_by)
+    }
+
     /// Takes itself out of the lists of those above.
     #[inline]
     pub(super) fn unlink(&self) {
