@@ -122,7 +122,7 @@ impl Cancel {
             .graces
             .iter()
             .copied()
-            .filter(|it| board.get(*it).is_some_and(|grace| grace.context.is_done()))
+            .filter(|it| board.has_ended_before_its_parent(*it))
             .collect();
         slot.calls.fetch_add(1, Ordering::SeqCst);
         let before = board.now();

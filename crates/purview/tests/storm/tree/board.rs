@@ -288,6 +288,16 @@ impl Board {
         false
     }
 
+    /// Whether a grace is done, and is still to be reached by the end of its parent. One that was live when that end reached it is
+    /// out of reach of later cancels above (C7).
+    pub(crate) fn has_ended_before_its_parent(&self, grace: usize) -> bool {
+        let Some(slot) = self.get(grace).filter(|slot| slot.context.is_done()) else {
+            return false;
+        };
+        // In this order: a parent that is live now was live when the grace ended.
+        slot.parents.iter().all(|it| self.get(*it).is_some_and(|it| !it.context.is_done()))
+    }
+
     /// What a cancel of `target` reaches: all below it that was derived before the stamp, but for what is below a shield.
     /// Of the shields, `ended` were over before.
     pub(crate) fn reach(&self, target: usize, before: u64, ended: &[usize]) -> Vec<Reached> {
