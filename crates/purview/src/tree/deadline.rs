@@ -68,7 +68,16 @@ impl<'a> Way<'a> {
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
     pub(crate) fn deadline(&self) -> Tick {
-        self.owner().map_or(Tick::NEVER, Node::limit)
+        self.owner().map_or(Tick::NEVER, Node::ends_at)
+    }
+
+    /// Of an owner: when its own deadline, or its grace, ends it. Of a grace that is over, when that was, even if it was found by an
+    /// estimate that is later.
+    fn ends_at(&self) -> Tick {
+        match self.grace() {
+            None => self.own_deadline(),
+            Some(_) => self.own_deadline().min(self.graced().min(self.over_at())),
+        }
     }
 
     #[inline]
@@ -96,7 +105,7 @@ impl Node {
         }
     }
 
-    /// When its own deadline, or its grace, ends it.
+    /// Of an owner: when it is to be ended by time, as far as is known. The timer's key.
     #[inline]
     pub(super) fn limit(&self) -> Tick {
         self.own_deadline().min(self.graced())

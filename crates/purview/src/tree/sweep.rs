@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ptr::NonNull;
 
 use crate::clock::Tick;
+use crate::error::By;
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::state::{Done, Ended as Outcome, Ending};
@@ -198,6 +199,10 @@ impl Unit {
     fn mark_children(&mut self, parent: &Node, aside: &mut Aside) {
         let Some(ending) = parent.state().done().map(Done::ending) else { return };
         let at = parent.ended_at(ending);
+        if ending.by() == By::GraceOver && ending.origin() == parent.this() {
+            // Found over by its estimate, before its parent's sweep could hand the exact instant down.
+            parent.lower(at, &mut aside.kept);
+        }
         let mut proxied = false;
         let mut shard = 0;
         // Counted again after each lock: shards made a moment before the end are certain to be seen only once a lock of this node has
