@@ -82,6 +82,7 @@ mod dependents;
 mod derive;
 mod drops;
 mod facts;
+mod grace;
 mod handle;
 mod layer;
 mod merge;

@@ -58,7 +58,8 @@ impl Error {
     /// use purview_http::client::{Error, ErrorKind};
     /// let err = Error::service("no route to host");
     /// assert_eq!(err.kind(), ErrorKind::Service);
-    /// assert_eq!(err.to_string(), "the request failed: no route to host");
+    /// assert_eq!(err.to_string(), "the request failed"); // and its source says why
+    /// assert_eq!(std::error::Error::source(&err).map(ToString::to_string).as_deref(), Some("no route to host"));
     /// ```
     #[must_use]
     pub fn service(err: impl Into<BoxError>) -> Self {
@@ -91,8 +92,8 @@ impl fmt::Display for Error {
             return f.write_str("no time is left to send the request");
         }
         match (&self.ended, &self.service) {
-            (Some(ended), _) => write!(f, "the request has ended: {ended}"),
-            (None, Some(err)) => write!(f, "the request failed: {err}"),
+            (Some(_), _) => f.write_str("the request's context is done"),
+            (None, Some(_)) => f.write_str("the request failed"),
             (None, None) => f.write_str("the request was given no context"),
         }
     }

@@ -164,7 +164,9 @@ fn nothing_is_sent_when_no_time_is_left_or_the_context_has_ended_or_there_is_non
     let err = now(client.call(request(Method::GET, &ctx))).expect_err("it has ended");
     assert_eq!(err.kind(), ErrorKind::Ended);
     assert!(Error::find(&err).is_some_and(Error::is_canceled));
-    assert_eq!(err.to_string(), "the request has ended: context canceled: no longer needed");
+    assert_eq!(err.to_string(), "the request's context is done");
+    let source = std::error::Error::source(&err).expect("it says why");
+    assert_eq!(source.to_string(), "context canceled: no longer needed");
     let err = now(client.call(Request::new(String::new()))).expect_err("it has none");
     assert_eq!(err.to_string(), "the request was given no context");
     assert_eq!(network.count(), 0);
