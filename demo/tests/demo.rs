@@ -378,7 +378,10 @@ fn a_signal_with_nothing_to_do_ends_it_at_once_and_a_second_one_forces_it() {
     assert!(
         code == Some(130)
             && said.contains("forced down after")
-            && said.contains("abandoned: task request 1 /report (demo/src/server.rs:"),
+            && ["abandoned", "canceled"].iter().any(|how| {
+                // Its query is interrupted, so it may come to its end just in time to be counted as canceled.
+                said.contains(&format!("{how}: task request 1 /report (demo/src/server.rs:"))
+            }),
         "{code:?} {said}"
     );
 }
