@@ -144,7 +144,7 @@ impl<E, S> GroupBuilder<E, S> {
     /// Makes causes of the tasks' errors by `errors`, instead of by `Into`: for errors whose boxes hide what is inside.
     ///
     /// `anyhow::Error` is one of those. Its own box can be had with its content visible, so that a failure's cause can be
-    /// [downcast](std::error::Error::downcast_ref):
+    /// downcast:
     ///
     /// ```
     /// use purview::{Cause, Context, TaskGroup};
