@@ -66,8 +66,8 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a body that always has more data never ends",
         file: "crates/purview-http/src/body.rs",
-        code: "if is_ended && !serving.is_end_stream() {",
-        bug: "if false && is_ended && !serving.is_end_stream() {",
+        code: "} else if is_ended && !serving.is_end_stream() && !reading.goes_on() {",
+        bug: "} else if false && is_ended && !serving.is_end_stream() && !reading.goes_on() {",
         stages: &[Stage::Test("purview-http", IT, "requests")],
     },
 ];
