@@ -52,14 +52,14 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a grace that is over records its parent's end at the owner of the deadline alone",
         file: DEADLINE,
-        code: "            grace.above().map(Node::note_deadline); \
+        code: "        for grace in graces.down() {\n            grace.above().map(Node::note_deadline); \
                // what is above is done, so this does not come back here\n        }\n        \
                let parent =\n            \
                self.above().and_then(|parent| Some((parent, parent.state().done()?.ending())));\n",
-        bug: "            grace.above().and_then(Node::owner).map(Node::note_expiry);\n        }\n        \
+        bug: "        let mut recorded = None;\n        for grace in graces.down() {\n            recorded = grace.above().and_then(Node::owner).map(Node::note_expiry);\n        }\n        \
               let parent = self.above().and_then(|parent| {\n            \
-              let done = parent.state().done().or_else(|| parent.owner()?.state().done());\n            \
-              Some((parent, done?.ending()))\n        });\n",
+              let ending = recorded.or(parent.state().done().map(Done::ending));\n            \
+              Some((parent, ending?))\n        });\n",
         stages: &[Stage::Loom("c27_a_grace_has_the_end_of_its_parent"), Stage::Storm("tree")],
     },
     Planted {
