@@ -238,10 +238,10 @@ fn behind<'a>(
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {
-            FINDING.set(self.0);
+            FINDING.with(|finding| finding.set(self.0));
         }
     }
-    let _before = Before(FINDING.replace(true));
+    let _before = Before(FINDING.with(|finding| finding.replace(true)));
     link.source()
 }
 
@@ -251,7 +251,7 @@ pub(crate) fn source_of_shown<'a>(
     shown: &'a (dyn std::error::Error + 'static),
     source: Option<&'a (dyn std::error::Error + 'static)>,
 ) -> Option<&'a (dyn std::error::Error + 'static)> {
-    if FINDING.get() { Some(shown) } else { source }
+    if FINDING.with(Cell::get) { Some(shown) } else { source }
 }
 
 /// Displays an error with all its sources, leaving out a source whose text is part of the text before it.

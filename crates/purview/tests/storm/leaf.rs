@@ -1,5 +1,5 @@
-//! `leaf`: two threads cancel one leaf, and each looks the moment its own call returns. In bulk: a round is hundreds of
-//! leaves, and the threads meet before each.
+//! `leaf`: two threads cancel one leaf, or one of them the leaf and the other its parent, and each checks the leaf the moment
+//! its own call returns. In bulk: a round is hundreds of leaves, and the threads meet before each.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Leaf {
     context: Context,
     guard: Mutex<Option<CancelGuard>>,
+    /// What the second thread cancels: the leaf, or its parent.
     handle: CancelHandle,
 }
 
@@ -43,15 +44,17 @@ pub(crate) fn play(block: &Block<'_>) {
 }
 
 fn prepare(rng: &mut Rng) -> Round {
-    let (timed, siblings) = (rng.percent(15), rng.magnitude(1, 64));
+    let (timed, from_above) = (rng.percent(15), rng.percent(40));
+    let siblings = if from_above { 1 } else { rng.magnitude(1, 64) };
     let mut parents = Vec::new();
     let leaves = (0..LEAVES).map(|number| {
         if number % siblings == 0 {
             parents.push(Context::background().with_cancel());
         }
-        let (parent, _) = parents.last().unwrap();
+        let (parent, parent_guard) = parents.last().unwrap();
         let (context, guard) = if timed { parent.with_timeout(HOUR) } else { parent.with_cancel() };
-        Leaf { context, handle: guard.handle(), guard: Mutex::new(Some(guard)) }
+        let handle = if from_above { parent_guard.handle() } else { guard.handle() };
+        Leaf { context, handle, guard: Mutex::new(Some(guard)) }
     });
     let leaves = leaves.collect();
     Round { leaves, progress: [0, 0].map(|it| Progress(AtomicUsize::new(it))), _parents: parents }

@@ -1,0 +1,100 @@
+//! Bugs in deadlines, graces and timers.
+
+use super::{IT, LIB, Planted, Stage};
+
+const ERROR: &str = "crates/purview/src/error.rs";
+const WHEEL: &str = "crates/purview/src/timer/wheel.rs";
+const DEADLINE: &str = "crates/purview/src/tree/deadline.rs";
+const DERIVE: &str = "crates/purview/src/tree/derive.rs";
+const SWEEP: &str = "crates/purview/src/tree/sweep.rs";
+
+pub(super) const PLANTED: &[Planted] = &[
+    Planted {
+        name: "a sweep takes a grace that is done by itself for one that begins",
+        file: SWEEP,
+        code: "        if node.grace().is_some() && node.state().done().is_none() {",
+        bug: "        if node.grace().is_some() {",
+        stages: &[
+            Stage::Loom("c7_a_cancel_waits_for_a_grace_that_ended_before_it"),
+            Stage::Storm("grace_ended"),
+        ],
+    },
+    Planted {
+        name: "a wait arms a deadline below one that a poll has found passed",
+        file: DEADLINE,
+        code: "                match ended.filter(|_| node.grace().is_none()) {",
+        bug: "                match ended.filter(|_| false) {",
+        stages: &[
+            Stage::Loom("c29_a_wait_below_a_grace_that_begins_and_ends_is_woken"),
+            Stage::Storm("grace_wait"),
+        ],
+    },
+    Planted {
+        name: "an error names the deadline that binds, which a grace may change",
+        file: ERROR,
+        code: "            By::Deadline => node.own_deadline(),",
+        bug: "            By::Deadline => node.deadline(),",
+        stages: &[
+            Stage::Loom("c2_an_error_says_the_same_after_a_grace_above_has_begun"),
+            Stage::Storm("grace_error"),
+        ],
+    },
+    Planted {
+        name: "a deadline is none for a moment when a grace above begins",
+        file: DEADLINE,
+        code: "        self.owner().map_or(Tick::NEVER, Node::ends_at)",
+        bug: "        self.owner().filter(|owner| owner.is_owner()).map_or(Tick::NEVER, Node::ends_at)",
+        stages: &[
+            Stage::Loom("c15_a_deadline_below_a_grace_that_begins_is_never_none"),
+            Stage::Storm("grace_deadline"),
+        ],
+    },
+    Planted {
+        name: "a grace that is over records its parent's end at the owner of the deadline alone",
+        file: DEADLINE,
+        code: "        for grace in graces.down() {\n            grace.above().map(Node::note_deadline); \
+               // what is above is done, so this does not come back here\n        }\n        \
+               let parent =\n            \
+               self.above().and_then(|parent| Some((parent, parent.state().done()?.ending())));\n",
+        bug: "        let mut recorded = None;\n        for grace in graces.down() {\n            recorded = grace.above().and_then(Node::owner).map(Node::note_expiry);\n        }\n        \
+              let parent = self.above().and_then(|parent| {\n            \
+              let ending = recorded.or(parent.state().done().map(Done::ending));\n            \
+              Some((parent, ending?))\n        });\n",
+        stages: &[Stage::Loom("c27_a_grace_has_the_end_of_its_parent"), Stage::Storm("tree")],
+    },
+    Planted {
+        name: "a new grace does not check once more, under the lock, that its parent is live",
+        file: DERIVE,
+        code: "        if above.state().done().is_some() {\n            return false; // D3",
+        bug: "        if self.grace().is_none() && above.state().done().is_some() {\n            return false; // D3",
+        stages: &[Stage::Loom("c27_")],
+    },
+    Planted {
+        name: "a deadline is put into the timer after its context is done",
+        file: DEADLINE,
+        code: "if self.state().done().is_none() && self.limit() != Tick::NEVER {",
+        bug: "if self.limit() != Tick::NEVER {",
+        stages: &[Stage::Loom("c21_what_is_armed")],
+    },
+    Planted {
+        name: "a wheel's levels are off by one",
+        file: WHEEL,
+        code: "(63 - (slot ^ self.cursor).leading_zeros()) / DIGIT;",
+        bug: "(64 - (slot ^ self.cursor).leading_zeros()) / DIGIT;",
+        stages: &[Stage::Test("purview", LIB, "timer")],
+    },
+    Planted {
+        name: "of two equal deadlines the lower one counts",
+        file: DERIVE,
+        code: "} else if fixed < limit {",
+        bug: "} else if fixed <= limit {",
+        stages: &[Stage::Test("purview", IT, "c19_")],
+    },
+    Planted {
+        name: "where graces join in a merge, the longest way counts",
+        file: DEADLINE,
+        code: "todo.steps.pop_first()",
+        bug: "todo.steps.pop_last()",
+        stages: &[Stage::Test("purview", IT, "c15_")],
+    },
+];
