@@ -897,8 +897,9 @@ fn a_thread_that_stops_when_it_is_told_to_has_not_failed_whatever_its_error_is()
 #[test]
 fn a_report_names_the_first_of_many_tasks_and_counts_the_rest() {
     let clock = ManualClock::new();
+    let runtime = Polled::default();
     let group: TaskGroup<Error, Polled> =
-        TaskGroup::builder(&clock.root()).build_on(Polled::default());
+        TaskGroup::builder(&clock.root()).build_on(runtime.clone());
     for _ in 0..200 {
         group.spawn(async |_ctx| pending().await);
     }
@@ -911,6 +912,9 @@ fn a_report_names_the_first_of_many_tasks_and_counts_the_rest() {
     assert!(text.starts_with("0 finished, 0 of them failed; 0 aborted, 200 abandoned\n"), "{text}");
     assert_eq!(text.lines().count(), 1 + 64 + 1, "{text}");
     assert!(text.ends_with("\nabandoned: 136 more"), "{text}");
+    // The tasks keep their runtime, and it keeps them.
+    let kept = std::mem::take(&mut *runtime.0.0.lock().expect("no panic"));
+    assert_eq!(kept.len(), 200);
 }
 
 /// Polls what it gets once, and keeps it.
