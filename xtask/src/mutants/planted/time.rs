@@ -5,6 +5,7 @@ use super::{IT, LIB, Planted, Stage};
 const ERROR: &str = "crates/purview/src/error.rs";
 const WHEEL: &str = "crates/purview/src/timer/wheel.rs";
 const DEADLINE: &str = "crates/purview/src/tree/deadline.rs";
+const GRACE: &str = "crates/purview/src/tree/grace.rs";
 const DERIVE: &str = "crates/purview/src/tree/derive.rs";
 const SWEEP: &str = "crates/purview/src/tree/sweep.rs";
 
@@ -51,7 +52,7 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a grace that is over records its parent's end at the owner of the deadline alone",
-        file: DEADLINE,
+        file: GRACE,
         code: "        for grace in graces.down() {\n            grace.above().map(Node::note_deadline); \
                // what is above is done, so this does not come back here\n        }\n        \
                let parent =\n            \
@@ -92,7 +93,7 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "where graces join in a merge, the longest way counts",
-        file: DEADLINE,
+        file: GRACE,
         code: "todo.steps.pop_first()",
         bug: "todo.steps.pop_last()",
         stages: &[Stage::Test("purview", IT, "c15_")],
