@@ -105,8 +105,8 @@ impl<E, S> TaskGroup<E, S> {
     /// Counts each task once, also while tasks end: a task leaves the roster before it is counted as over, and one that is in neither
     /// count is unlisted.
     fn report(&self) -> Report {
-        let SoFar { failures, failed, lost, aborted, unbegun, refused, .. } = self.shared.so_far();
-        let finished = self.shared.roster.finished(); // after the failures, which are among them
+        let SoFar { failures, finished, failed, lost, aborted, unbegun, refused, .. } =
+            self.shared.so_far();
         let mut abandoned = First::default();
         abandoned.append(self.tasks());
         let told = finished + lost + aborted.count + abandoned.count;

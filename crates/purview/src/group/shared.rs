@@ -252,7 +252,6 @@ impl<S> Shared<S> {
         match outcome {
             Outcome::Finished => self.roster.count_finished(),
             Outcome::Failed(cause) => {
-                self.roster.count_finished();
                 let mut how = How::Failed;
                 panics.catch(|| {
                     // The user's error is asked, so no lock is held.
@@ -281,6 +280,9 @@ impl<S> Shared<S> {
     /// Records a failure in one step, so that counts that belong together are never seen apart.
     fn failed(&self, record: Record, cause: Cause, how: How) {
         let mut outcomes = lock(&self.outcomes);
+        if how != How::Lost {
+            self.roster.count_finished();
+        }
         if how == How::GaveUp {
             outcomes.gave_up = true;
             drop(outcomes);
@@ -326,6 +328,7 @@ impl<S> Shared<S> {
         let cut_short = outcomes.gave_up && outcomes.failed == 0;
         let mut so_far = SoFar {
             failures: outcomes.failures.clone(),
+            finished: self.roster.finished(),
             failed: outcomes.failed,
             lost: outcomes.lost,
             aborted: outcomes.aborted.clone(),
@@ -344,6 +347,8 @@ impl<S> Shared<S> {
 /// What became of a group's tasks until one moment.
 pub(super) struct SoFar {
     pub(super) failures: Vec<Failure>,
+    /// Those that failed are among them, but for the lost.
+    pub(super) finished: usize,
     pub(super) failed: usize,
     /// Of those that failed.
     pub(super) lost: usize,
