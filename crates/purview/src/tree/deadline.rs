@@ -1,7 +1,7 @@
 //! Whose deadline binds, whether it has passed, and who watches it.
 //!
 //! Of the deadlines on a node's path one binds: the earliest. The node it belongs to is the `owner`; of two equal ones it
-//! is the upper one, so that an error names the deadline that would have fired anyway (C19). `deadline()` is two loads,
+//! is the upper one, so that an error names the deadline that would have fired anyway (C19). `deadline()` is a few loads,
 //! however deep the tree.
 //!
 //! A deadline starts *unwatched*: no timer, and each poll below its owner asks the clock. It becomes *armed* with the first

@@ -66,9 +66,9 @@ impl Node {
 
     /// Of a grace: its parent has ended, or will end earlier than it was said. Handed down to all below for whom this is
     /// the earliest now.
-    /// The nodes that it came by are put into `kept`, to be let go where user code may run.
+    /// The nodes that it visits are put into `kept`, to be released where user code may run.
     ///
-    /// The earliest limits first (as in Dijkstra's algorithm: a grace only adds to them), so that whoever is come to by several
+    /// The earliest limits first (as in Dijkstra's algorithm: a grace only adds to them), so that a node that is reached by several
     /// ways, through merged contexts, has it by the shortest when those below look.
     pub(super) fn lower(&self, until: Tick, kept: &mut Vec<Ref>) {
         if !self.lower_graced(until) {
