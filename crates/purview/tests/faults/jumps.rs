@@ -80,7 +80,7 @@ fn answer(result: c_long) -> c_long {
     -1
 }
 
-/// Makes the leap that it is there for, if this is the timer's thread. The clock goes on from there.
+/// Makes the leap that it is there for, if this is the timer's thread.
 fn leap_if_timer(by: &AtomicI64) {
     if by.load(Ordering::SeqCst) == 0 {
         return;
@@ -89,7 +89,6 @@ fn leap_if_timer(by: &AtomicI64) {
     system(PRCTL, [GET_NAME, name.as_mut_ptr().expose_provenance() as c_long, 0, 0, 0, 0]);
     if name.starts_with(b"purview-timer\0") {
         STEADY.fetch_add(by.load(Ordering::SeqCst), Ordering::SeqCst);
-        STANDS.store(false, Ordering::SeqCst);
         by.store(0, Ordering::SeqCst);
     }
 }
@@ -165,9 +164,15 @@ fn leap(by: Duration) {
     STEADY.fetch_add(nanos(by), Ordering::SeqCst);
 }
 
-/// Not between the timer's look at the clock and what it does then: it would sleep too long, or, if the clock goes back, not long
-/// enough. It has to have something to sleep until.
-fn leap_while_it_sleeps(by: i64) {
+/// The clock goes on by leaps only.
+pub(crate) fn stand_still() {
+    STEADY.store(nanos(DAY), Ordering::SeqCst);
+    STANDS.store(true, Ordering::SeqCst);
+}
+
+/// Leaps by so many nanoseconds. Not between the timer's look at the clock and what it does then: it would sleep too long, or, if
+/// the clock goes back, not long enough. It has to have something to sleep until.
+pub(crate) fn leap_while_it_sleeps(by: i64) {
     AS_IT_SLEEPS.store(by, Ordering::SeqCst);
     until_made(&AS_IT_SLEEPS);
 }
@@ -276,8 +281,7 @@ fn f25_a_clock_that_goes_back_makes_deadlines_later_and_breaks_nothing() {
 #[test]
 fn f25_a_clock_that_stands_still_ends_nothing_and_keeps_nothing_else_from_ending() {
     alone(|| {
-        STEADY.store(nanos(DAY), Ordering::SeqCst);
-        STANDS.store(true, Ordering::SeqCst);
+        stand_still();
         let (timed, _guard) = Context::background().with_timeout(MILLI);
         let registration = timed.on_done(|_| {});
         let (far, _other) = Context::background().with_timeout(HOUR);
@@ -302,6 +306,7 @@ fn f25_a_clock_that_stands_still_ends_nothing_and_keeps_nothing_else_from_ending
         leap(MILLI);
         assert!(timed.done().wait().is_deadline_exceeded());
         drop(registration);
+        STANDS.store(false, Ordering::SeqCst);
         leap_while_it_sleeps(1);
         time_is_in_order();
     });

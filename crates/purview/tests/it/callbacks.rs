@@ -10,7 +10,7 @@ use std::time::Duration;
 use purview::Context;
 use purview::time::ManualClock;
 
-use crate::support::{CountingWaker, Log, poll_with, waker_of};
+use crate::support::{CountingWaker, Log, ends_by_deadline, poll_with, waker_of};
 
 #[test]
 fn c32_a_panic_is_caught_the_rest_are_served_and_the_first_is_resumed_in_the_canceler() {
@@ -69,8 +69,7 @@ fn c32_a_guard_that_is_dropped_by_a_panic_lets_that_panic_go_on() {
 
 #[test]
 fn c32_on_the_timers_side_a_panic_is_reported_and_dropped_and_time_goes_on() {
-    let (ctx, _guard) = Context::background().with_timeout(Duration::from_millis(1));
-    ctx.on_done(|_| panic!("reported by the hook")).detach();
+    let (ctx, _guard) = ends_by_deadline(|| panic!("reported by the hook"));
     let panicking = waker_of(|| panic!("reported by the hook"));
     let mut done = Box::pin(ctx.clone().into_done());
     let _ = poll_with(done.as_mut(), &panicking);
@@ -129,11 +128,9 @@ fn c33_on_a_done_context_it_runs_before_on_done_returns() {
 #[test]
 fn c33_for_a_deadline_it_runs_on_a_thread_kept_for_callbacks() {
     let (said, heard) = mpsc::channel();
-    let (ctx, _guard) = Context::background().with_timeout(Duration::from_millis(1));
-    ctx.on_done(move |_| {
-        said.send(thread::current().name().map(String::from)).expect("the test waits")
-    })
-    .detach();
+    let (_ctx, _guard) = ends_by_deadline(move || {
+        said.send(thread::current().name().map(String::from)).expect("the test waits");
+    });
     assert_eq!(heard.recv().expect("called").as_deref(), Some("purview-callbacks"));
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use purview::time::ManualClock;
 use purview::{By, Context};
 
-use crate::support::{CountingWaker, poll_once, poll_with};
+use crate::support::{CountingWaker, ends_by_deadline, poll_once, poll_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -301,15 +301,12 @@ fn c21_finishing_before_the_deadline_frees_the_timer_at_once() {
 #[test]
 fn c22_a_callback_that_blocks_for_ever_delays_no_other_deadline_waker_or_callback() {
     let (said, heard) = mpsc::channel();
-    let (blocked, _guard) = Context::background().with_timeout(Duration::from_millis(1));
-    blocked
-        .on_done(move |_| {
-            said.send(()).expect("the test waits");
-            let (never, silent) = mpsc::channel::<()>();
-            std::mem::forget(never); // so that this really is for ever
-            let _ = silent.recv();
-        })
-        .detach();
+    let (_blocked, _guard) = ends_by_deadline(move || {
+        said.send(()).expect("the test waits");
+        let (never, silent) = mpsc::channel::<()>();
+        std::mem::forget(never); // so that this really is for ever
+        let _ = silent.recv();
+    });
     heard.recv().expect("the callback has begun");
     // Others, on other contexts, each with a waker and a callback.
     let (said, heard) = mpsc::channel();

@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, Wake, Waker};
+use std::time::Duration;
+
+use purview::{CancelGuard, Context};
 
 /// Polls once with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
@@ -58,6 +61,29 @@ impl Log {
 
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().expect("no panic while logging"))
+    }
+}
+
+/// A context with a deadline of the system's clock that has come while `call` was registered with it. Where the machine was so
+/// busy that it came before, `call` would have been called on this thread; another one is made then, with more time.
+pub(crate) fn ends_by_deadline<F: FnOnce() + Clone + Send + 'static>(
+    call: F,
+) -> (Context, CancelGuard) {
+    let mut timeout = Duration::from_millis(1);
+    loop {
+        let (ctx, guard) = Context::background().with_timeout(timeout);
+        let too_late = Arc::new(AtomicBool::new(false));
+        let (call, is_too_late, here) =
+            (call.clone(), too_late.clone(), std::thread::current().id());
+        ctx.on_done(move |_| match std::thread::current().id() == here {
+            true => is_too_late.store(true, Ordering::SeqCst),
+            false => call(),
+        })
+        .detach();
+        if !too_late.load(Ordering::SeqCst) {
+            return (ctx, guard);
+        }
+        timeout *= 2;
     }
 }
 
