@@ -80,9 +80,10 @@ fn act(round: &Arc<Round>, thread: usize, rng: &mut Rng) {
         while !round.parent.is_done() && mine.len() < MOST {
             mine.push(round.parent.with_cancel());
         }
-        // One more, of a parent that is done: it is done at once.
+        // One more, of a parent that is done (unless there were so many children before): it is done at once.
+        let is_done = round.parent.is_done();
         mine.push(round.parent.with_cancel());
-        if !mine.last().is_some_and(|(child, _)| child.is_done()) && round.parent.is_done() {
+        if is_done && !mine.last().is_some_and(|(child, _)| child.is_done()) {
             broken("a child of a done parent is done at once (C8)", "a live one");
         }
         spin_until(|| round.canceled.load(Ordering::Acquire));
