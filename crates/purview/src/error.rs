@@ -316,11 +316,6 @@ pub enum By {
 }
 
 impl By {
-    /// Whether somebody did it, at some place and time; and not the clock.
-    pub(crate) fn is_call(self) -> bool {
-        matches!(self, By::Call | By::GuardDropped)
-    }
-
     pub(crate) fn from_bits(bits: usize) -> By {
         match bits {
             0 => By::Call,

@@ -14,7 +14,7 @@
 //! # Invariants
 //! - **L1** A linked [`Link`] is touched only by who holds the lock around its list.
 //! - **L2** A link is in at most one list, and does not move while it is in one.
-//! - **L3** An unlinked link is its owner's: a node keeps the facts of its end there (see `node.rs`).
+//! - **L3** An unlinked link is its owner's; of a node that is being swept, the sweep's (see `chain.rs`).
 #![expect(
     unsafe_code,
     reason = "an intrusive list is raw pointers by nature; all of them are here"
@@ -26,15 +26,9 @@ use crate::sync::UnsafeCell;
 
 /// A place in a list: two words.
 #[repr(align(8))] // three free bits below its address: two tags, and one for `dependents.rs`
-pub(crate) struct Link(UnsafeCell<Words>);
+pub(crate) struct Link(UnsafeCell<Ends>);
 
-/// Neighbours, while it is linked; else whatever its owner keeps there.
-#[derive(Clone, Copy)]
-union Words {
-    ends: Ends,
-    kept: (i64, *const ()),
-}
-
+/// Its neighbours.
 #[derive(Clone, Copy)]
 struct Ends {
     next: Item,
@@ -42,7 +36,7 @@ struct Ends {
 }
 
 impl Link {
-    const EMPTY: Words = Words { ends: Ends { next: Item::NONE, prev: Item::NONE } };
+    const EMPTY: Ends = Ends { next: Item::NONE, prev: Item::NONE };
 
     #[cfg(not(all(test, purview_loom)))]
     pub(crate) const fn new() -> Self {
@@ -53,26 +47,6 @@ impl Link {
     pub(crate) fn new() -> Self {
         Link(UnsafeCell::new(Self::EMPTY))
     }
-
-    /// Keeps two words of its owner's.
-    ///
-    /// # Safety
-    /// It is in no list and its owner has it for itself (L3).
-    pub(crate) unsafe fn keep(&self, number: i64, pointer: *const ()) {
-        // SAFETY: by the contract.
-        self.0.with_mut(|words| unsafe { words.write(Words { kept: (number, pointer) }) });
-    }
-
-    /// What was [kept](Self::keep).
-    ///
-    /// # Safety
-    /// Something was, and nobody writes meanwhile.
-    pub(crate) unsafe fn kept(&self) -> (i64, *const ()) {
-        // SAFETY: by the contract.
-        let words = self.0.with(|words| unsafe { *words });
-        // SAFETY: that is what was written last.
-        unsafe { words.kept }
-    }
 }
 
 /// What a link stands for.
@@ -82,8 +56,8 @@ pub(crate) enum Tag {
     Child = 0,
     /// A task, a thread or a callback.
     Waiter = 1,
-    /// A placeholder on some thread's stack.
-    Stand = 2,
+    /// The place of a walk whose lock is let go.
+    Cursor = 2,
     /// A merged node, at one of its parents.
     Merged = 3,
 }
@@ -124,7 +98,7 @@ impl Item {
         match self.0.addr() & TAGS {
             0 => Tag::Child,
             1 => Tag::Waiter,
-            2 => Tag::Stand,
+            2 => Tag::Cursor,
             _ => Tag::Merged,
         }
     }
@@ -139,9 +113,7 @@ impl Item {
         // SAFETY: the caller says that it is valid.
         let link = unsafe { &*self.link() };
         // SAFETY: and that its list's lock is held, or the link is the caller's alone (L1).
-        let access = |words: &mut Words| access(unsafe { &mut words.ends });
-        // SAFETY: as above.
-        link.0.with_mut(|words| access(unsafe { &mut *words }))
+        link.0.with_mut(|ends| access(unsafe { &mut *ends }))
     }
 
     /// Its successor; of the last, the first.
@@ -152,15 +124,6 @@ impl Item {
     pub(crate) unsafe fn next(self) -> Item {
         // SAFETY: by the contract.
         unsafe { self.ends(|ends| ends.next) }
-    }
-
-    /// Its predecessor; of the first, the last.
-    ///
-    /// # Safety
-    /// It is linked, and its list's lock is held.
-    pub(crate) unsafe fn prev(self) -> Item {
-        // SAFETY: by the contract.
-        unsafe { self.ends(|ends| ends.prev) }
     }
 
     /// Uses an unlinked link's first word for a chain of the caller's own.
@@ -202,20 +165,6 @@ impl Head {
             // SAFETY: the first is in the list; the item becomes its predecessor.
             unsafe { Self::put_before(self.0, item) };
         }
-    }
-
-    /// Puts `item` in the place that `old` had, and takes that one out.
-    ///
-    /// # Safety
-    /// `old` is in this list; for `item` as for [`push_front`](Self::push_front).
-    pub(crate) unsafe fn replace(&mut self, old: Item, item: Item) {
-        // SAFETY: `old` is in the list.
-        unsafe { Self::put_before(old, item) };
-        if self.0 == old {
-            self.0 = item;
-        }
-        // SAFETY: as above.
-        unsafe { self.remove(old) };
     }
 
     /// Puts `item` behind `place`, which is in this list.

@@ -9,6 +9,7 @@ mod ends;
 mod grace;
 mod groups;
 mod shards;
+mod stages;
 mod time;
 mod waiting;
 

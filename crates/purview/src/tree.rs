@@ -24,7 +24,8 @@
 //!   pointers up keep it. Errors outlive trees, and have a count of their own: of the node's memory, not of the node.
 //! - **I5** A live node ends under the lock that guards its end: that of the list it is in, or its own. Only a poll that finds a
 //!   deadline passed needs none; it competes for the state word. Facts of an end are written before the state says so.
-//! - **I6** Who sets `claimed` in a done word sweeps that node's subtree, and alone uses its link, which is out of its list.
+//! - **I6** The thread that sets `claimed` in a done word sweeps that node's subtree. The link of a node that a sweep has taken out of
+//!   its parent's list is that sweep's.
 //! - **I7** A node whose deadline is armed has all deadlines above it armed, up to the nearest grace whose parent is done: of two
 //!   nodes on one path the lower one never waits for a timer while the upper one is polled. `watch` establishes it from the
 //!   top down, and arms nothing below an owner that is done, since no sweep may follow an end that a poll has recorded.
@@ -37,18 +38,31 @@
 //! long lists are walked in batches), and nothing of the user's runs under one (C31): no waker's clone, wake or drop, no
 //! callback, no drop of a value or a cause. The timer's lock is taken with none of these held.
 //!
-//! # An end, step by step
-//! 1. [*Note it*](note): facts, then the state word. From here on every observer of the node says done. A leaf that nobody waits for
-//!    is through: that is nearly every end there is, and takes two locks.
-//! 2. [*Mark*](sweep) the subtree, parent before child. Children are taken out of their parent's list; those that have somebody to
-//!    tell are chained through the link that has become free, so nothing is allocated and a million levels take no stack. A leaf
-//!    among them is ended in passing.
-//! 3. [*Wake*](wake): in derivation order, all locks released, each panic caught (C9, C32).
+//! # The stages of an end
+//! | stage | in memory | which thread, and under which lock | then | user code |
+//! |---|---|---|---|---|
+//! | recorded | the [record](record) of a call is written, then the state becomes done (Release) | the canceler, the timer or a parent's sweep, under the lock that guards the end (I5); a poll, by a CAS from *ask*, with no record and unclaimed | every observer says done | none |
+//! | claimed | `claimed` in the done word | one thread: as it records, or later by a CAS | it must reach *complete* before it runs user code or returns (I9) | none |
+//! | marked | the children are out of the lists, and each is recorded | the claimer, a batch at a time under each list's lock | a child that another thread has claimed is put into `others` | none |
+//! | joined | – | the claimer, with no lock held: it waits until each node in `others` is complete, in units, the highest number first | the whole subtree is done | none |
+//! | unlinked | `listed` is unlisted (Release) | the claimer under the lock of the parent's list, after *joined*; or the parent's sweep under the same lock, at any time after *recorded* | the parent does not count it any more (C12) | none |
+//! | complete | `complete` is set (Release) | the claimer, after *joined* and *unlinked* | threads that lost the cancel return (Acquire) | none |
+//! | notified | the waiters are out of the lists | the claimer, with no lock held | wakers and callbacks in the order of derivation, each panic caught (C9, C32) | here, and only here |
 //!
-//! Somebody else may be marking a part of the subtree, or all of it. He is waited for, in the order of numbers, so that whoever
-//! returns from `cancel` leaves nothing live behind (C7); he runs no user code before he is through, so the wait is short. A node
-//! that is ended by a call leaves its parent's list at once, since its facts lie where its link was; if it has dependents, a
-//! proxy on the caller's stack stands there until they are marked.
+//! A leaf has nothing to mark or to notify: one hold of the locks takes it from *recorded* to *complete*. That is nearly every end
+//! there is.
+//!
+//! A context that has dependents stays listed until they are marked. So the sweep of an ancestor either finds it in the list, sees
+//! that another thread has claimed it, and waits until it is complete; or does not find it, and then its subtree is marked, because
+//! it left the list after that and under the same lock. It is unlinked after *joined* for the same reason: what is below it may
+//! be another thread's to mark, and the ancestor's sweep would not know of that thread.
+//!
+//! No two threads wait for each other. A thread waits in three ways: for a lock, which is held for a batch at most; in *joined*, for
+//! nodes below its own, after it has marked all that is its to mark, and holding no lock; and, if it lost the cancel, for
+//! `complete`, having claimed nothing. All of this rests on I9.
+//!
+//! The children that a sweep takes out are chained through their links, which are unused by then. So a sweep allocates nothing
+//! for them, and a million levels take no stack.
 //!
 //! # How children are linked, and why so
 //! Measured with the workloads P1 to P3 of BENCHMARKS.md on its machine, ns, medians of five rounds in turn:
@@ -81,7 +95,6 @@ mod deadline;
 mod dependents;
 mod derive;
 mod drops;
-mod facts;
 mod grace;
 mod handle;
 mod layer;
@@ -91,6 +104,7 @@ mod note;
 mod panics;
 mod parts;
 mod reclaim;
+mod record;
 mod sweep;
 mod wait;
 mod wake;
@@ -106,6 +120,8 @@ pub(crate) use node::{Head, Kind, Node};
 pub(crate) use note::{cancel, expire};
 pub(crate) use panics::Panics;
 pub(crate) use reclaim::Dead;
+#[cfg(all(test, purview_loom))]
+pub(crate) use sweep::sweep;
 pub(crate) use wake::Wake;
 
 use crate::sync::MODELED;

@@ -12,12 +12,14 @@
 //!   and then takes the lock of each list: what is added is seen by him, or sees the end.
 #![expect(unsafe_code, reason = "the word is a pointer to a list's first or to shards")]
 
+use std::ptr::NonNull;
+
 use crate::list::{Head, Item, Link, Tag};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Lock, Locked, MODELED, Ordering};
 
 use super::handle::MOST;
 use super::node::UNLISTED;
-use super::parts::{Role, Stand};
+use super::parts::{Cursor, Merged};
 use super::{Node, count_up};
 use crate::order::thread_number;
 
@@ -286,7 +288,7 @@ impl Node {
     /// Visits all that is listed, each list under its lock, which is let go every so often: a cursor keeps the place.
     /// Somebody may empty a list meanwhile; then what was in it is no longer this walk's to visit.
     pub(super) fn for_each(&self, mut visit: impl FnMut(Item)) {
-        let cursor = Stand::new(Role::Cursor);
+        let cursor = Cursor::new();
         let mut shard = 0;
         while shard < self.lists() {
             let mut at = None;
@@ -309,7 +311,7 @@ impl Node {
                 };
                 let mut walked = 0;
                 while !item.is_none() {
-                    if item.tag() != Tag::Stand {
+                    if item.tag() != Tag::Cursor {
                         visit(item);
                     }
                     // SAFETY: in the list, whose lock is held.
@@ -343,44 +345,43 @@ impl Node {
     /// Children, waiting tasks and threads, and callbacks.
     pub(crate) fn counts(&self) -> [usize; 3] {
         let mut counts = [0; 3];
+        // SAFETY: a child in the list, whose lock is held.
+        let is_live = |child: NonNull<Node>| unsafe { child.as_ref() }.state().done().is_none();
         self.for_each(|item| match item.tag() {
-            Tag::Child => {
-                // SAFETY: a child in the list, whose lock is held.
-                let child = unsafe { Node::of_item(item) };
-                // SAFETY: as above.
-                counts[0] += usize::from(unsafe { child.as_ref() }.state().done().is_none());
-            }
-            Tag::Merged => counts[0] += 1,
+            // SAFETY: as above.
+            Tag::Child => counts[0] += usize::from(is_live(unsafe { Node::of_item(item) })),
+            // SAFETY: as above.
+            Tag::Merged => counts[0] += usize::from(is_live(unsafe { Merged::of(item) }.node)),
             Tag::Waiter => {
                 // SAFETY: a waiter in the list, whose lock is held.
                 let callback = unsafe { crate::waiter::Waiter::is_callback(item) };
                 counts[1 + usize::from(callback)] += 1;
             }
-            Tag::Stand => {}
+            Tag::Cursor => {}
         });
         counts
     }
 }
 
-impl Stand {
-    pub(super) fn new(role: Role) -> Stand {
-        Stand { link: Link::new(), role, listed: AtomicU8::new(UNLISTED), passed: AtomicU8::new(0) }
+impl Cursor {
+    fn new() -> Cursor {
+        Cursor { link: Link::new(), listed: AtomicU8::new(UNLISTED) }
     }
 
     pub(super) fn item(&self) -> Item {
-        Item::new(std::ptr::from_ref(self).cast(), Tag::Stand)
+        Item::new(std::ptr::from_ref(self).cast(), Tag::Cursor)
     }
 
-    /// The stand of an item that is one's.
+    /// The cursor of an item that is one's.
     ///
     /// # Safety
     /// The item is listed, and its list's lock is held.
-    pub(super) unsafe fn of<'a>(item: Item) -> &'a Stand {
+    pub(super) unsafe fn of<'a>(item: Item) -> &'a Cursor {
         // SAFETY: by the contract; its link is what it begins with.
         unsafe { &*item.link().cast() }
     }
 
-    pub(super) fn listed(&self) -> Option<usize> {
+    fn listed(&self) -> Option<usize> {
         let shard = self.listed.load(Ordering::Relaxed);
         (shard != UNLISTED).then_some(usize::from(shard))
     }
@@ -388,12 +389,5 @@ impl Stand {
     /// Under the list's lock.
     pub(super) fn set_linked(&self, shard: Option<u8>) {
         self.listed.store(shard.unwrap_or(UNLISTED), Ordering::Relaxed);
-    }
-
-    /// Whether a sweep has come by it before; notes that one has now. Under the list's lock.
-    pub(super) fn was_passed(&self) -> bool {
-        let before = self.passed.load(Ordering::Relaxed) != 0;
-        self.passed.store(1, Ordering::Relaxed);
-        before
     }
 }

@@ -131,7 +131,7 @@ impl Node {
                 Tag::Child => unsafe { Node::of_item(item) },
                 // SAFETY: as above.
                 Tag::Merged => unsafe { Merged::of(item) }.node,
-                Tag::Waiter | Tag::Stand => return,
+                Tag::Waiter | Tag::Cursor => return,
             };
             if let (Some(owner), Some(child)) = (self.owner(), Ref::upgrade(child)) {
                 todo.count += 1;

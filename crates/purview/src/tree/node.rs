@@ -4,11 +4,11 @@
 //! Bytes are time: a fresh page costs 0.4 ns a byte, so a node has what every node needs and no more. What some need lies
 //! behind it in the same allocation, and `parts` says whether it is there.
 //! ```text
-//! Head 48 │ Link 16 · dependents 8 · bound 8 · bytes 8 │ timer entry 16 · own deadline 8 │ Extra
-//! └ value layer: scope, value                             │                │
-//! └────────────────── Node 88 (malloc: 96) ───────────────┘                │
-//! └──────────────────────────── Timed 112 (malloc: 128) ──────────────────┘│
-//! └─────────────────────────────────── Full: names, graces, merges, manual clocks
+//! Head 48 │ Link 16 · dependents 8 · record 16 · bound 8 · bytes 8 │ timer entry 16 · own deadline 8 │ Extra
+//! └ value layer: scope, value                                         │                               │
+//! └──────────────────────── Node 104 (malloc: 112) ───────────────────┘                               │
+//! └──────────────────────────────── Timed 128 (malloc: 144) ──────────────────────────────────────────┘
+//! └─────────────────────────────────────────── Full: names, graces, merges, manual clocks
 //! ```
 //! A node's address is exposed when it is allocated, so that its further parts can be found from a reference to the node.
 #![expect(
@@ -29,6 +29,7 @@ use crate::value::ValueRef;
 
 use super::dependents::Dependents;
 use super::parts::{Merged, Parts};
+use super::record::Record;
 
 /// What a context is derived by; for Debug, and for what can end it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,10 +85,10 @@ pub(crate) struct Layer {
 #[repr(C)]
 pub(crate) struct Node {
     pub(super) head: Head,
-    /// Its place among its parent's dependents. After an end by a call: when and where that was (see [`Node::ended`]).
-    /// In a sweep: the chain.
+    /// Its place among its parent's dependents. In a sweep that has taken it out there: the chain.
     pub(super) link: Link,
     pub(super) dependents: Dependents,
+    pub(super) record: Record,
     /// Whose deadline binds here; see [`Bound`](super::parts::Bound).
     pub(super) bound: AtomicU64,
     pub(crate) kind: Kind,
@@ -124,6 +125,7 @@ macro_rules! new_node {
             },
             link: Link::new(),
             dependents: Dependents::new(),
+            record: Record::new(),
             bound: AtomicU64::new(0),
             kind: $kind,
             parts: $parts,
@@ -270,6 +272,11 @@ impl Node {
     /// The end of the parent that its grace followed.
     pub(crate) fn grace_root(&self) -> Option<Ending> {
         NonNull::new(self.extra()?.root.load(Ordering::Acquire)).map(Ending::from_word)
+    }
+
+    #[cfg(all(test, purview_loom))]
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire) != UNLISTED
     }
 
     pub(super) fn is_complete(&self) -> bool {

@@ -1,5 +1,8 @@
 //! Noting an end: by a call, by a deadline, or because somebody else has seen it. The first step of three; see tree.rs.
-#![expect(unsafe_code, reason = "a node's facts lie where its link to the parent was")]
+#![expect(
+    unsafe_code,
+    reason = "a node that ends leaves its parent's list, and has a record written"
+)]
 
 use std::panic::Location;
 
@@ -11,7 +14,7 @@ use crate::sync::{Backoff, Locked, Ordering};
 
 use super::dependents::Held;
 use super::node::UNLISTED;
-use super::parts::{Parts, Role, Stand};
+use super::parts::Parts;
 use super::sweep::sweep;
 use super::{Node, Panics, Ref, Wake};
 
@@ -38,18 +41,16 @@ fn cancel_any(context: &Ref, by: By, cause: Option<Cause>, place: &'static Locat
     let node = context.scope();
     let mut cause = cause;
     let mut panics = Panics::new();
-    let proxy = Stand::new(Role::Proxy);
     if node.state().done().is_none() {
         let now = node.clock().now();
         expire_first(node, now, &mut panics);
-        match node.note_call(by, now, &mut cause, place, &proxy) {
+        match node.note_call(by, now, &mut cause, place) {
             Noted::Leaf => node.disarm(),
-            Noted::Sweep => sweep(context, Some(&proxy), &mut Wake::Here, &mut panics),
+            Noted::Sweep => sweep(context, &mut Wake::Here, &mut panics),
             Noted::Lost => {}
         }
     }
     finish(context, &mut panics);
-    node.remove_proxy(&proxy); // if it still stands: for a node that a poll ended and another canceler swept
     if let Some(cause) = cause {
         panics.catch(|| drop(cause));
     }
@@ -61,7 +62,7 @@ pub(crate) fn expire(context: &Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
     let node = context.scope();
     let ending = node.note_expiry();
     if ending.origin() == context.node() && node.state().claim() {
-        sweep(context, None, wake, panics);
+        sweep(context, wake, panics);
     }
 }
 
@@ -79,7 +80,7 @@ fn expire_first(node: &Node, now: Tick, panics: &mut Panics) {
     }
 }
 
-/// For who came too late to end it: returns when nothing below is live, and leaves nothing behind in the parent.
+/// For who came too late to end it: returns when nothing below is live.
 fn finish(context: &Ref, panics: &mut Panics) {
     let node = context.scope();
     if node.is_complete() {
@@ -87,7 +88,7 @@ fn finish(context: &Ref, panics: &mut Panics) {
     }
     if node.state().claim() {
         // It was noted by somebody who only looked at the clock, or at the parent: nobody comes to sweep it, or not yet.
-        sweep(context, None, &mut Wake::Here, panics);
+        sweep(context, &mut Wake::Here, panics);
     } else {
         node.wait_until_complete();
     }
@@ -167,8 +168,8 @@ impl Node {
         }
     }
 
-    /// Notes the end by a call, with its facts; they lie where the link to the parent was. A node with dependents has
-    /// `proxy` stand in its place until they are marked, so that the parent's sweep does not pass them by (C7).
+    /// Notes the end by a call, with its record. A leaf leaves its parent's list with that; a node with dependents stays there until
+    /// they are marked, so that the parent's sweep finds it and waits for it (C7).
     #[inline]
     fn note_call(
         &self,
@@ -176,7 +177,6 @@ impl Node {
         at: Tick,
         cause: &mut Option<Cause>,
         place: &'static Location<'static>,
-        proxy: &Stand,
     ) -> Noted {
         let mut guard = self.guard();
         if self.state().done().is_some() || self.follow_parents() {
@@ -188,18 +188,13 @@ impl Node {
             Guard::Above(held) => {
                 let own = self.lock.lock(); // D3: who adds dependents sees the end, or is seen
                 leaf = self.is_leaf() && observer().is_none();
-                let item = Node::item(self.this());
                 if leaf {
                     // SAFETY: listed here, and the lock is held.
-                    unsafe { held.list.remove(item) };
-                } else {
-                    // SAFETY: as above; the proxy is taken out by the sweep that follows.
-                    unsafe { held.list.replace(item, proxy.item()) };
-                    proxy.set_linked(Some(held.shard));
+                    unsafe { held.list.remove(Node::item(self.this())) };
+                    self.listed.store(UNLISTED, Ordering::Relaxed); // published by the state
                 }
                 won = self.note_ending(by, at, cause, place, leaf);
                 drop(own);
-                self.listed.store(UNLISTED, Ordering::Release);
             }
             Guard::Own(_) => {
                 leaf = self.is_leaf() && self.merged().is_none() && observer().is_none();
@@ -223,8 +218,8 @@ impl Node {
         place: &'static Location<'static>,
         leaf: bool,
     ) -> bool {
-        // SAFETY: out of its list, and its end is guarded by the caller; no end by a call is noted yet.
-        unsafe { self.note_facts(at, place, cause.take()) };
+        // SAFETY: it was not done a moment ago, and none but a poll, which writes no record, ends it without the caller's lock.
+        unsafe { self.write_record(at, place, cause.take()) };
         let outcome = self.state().end(Ending::new(self.this(), by), true);
         if leaf {
             // After the state: a second canceler that reads this returns at once, and its context has to be done (C7).
@@ -233,7 +228,7 @@ impl Node {
         match outcome {
             Outcome::Won => true,
             Outcome::Lost => {
-                // SAFETY: noted above, and nobody reads them, for it has not ended by a call.
+                // SAFETY: nobody reads it, for the node has not ended by a call.
                 *cause = unsafe { self.take_cause() };
                 false
             }

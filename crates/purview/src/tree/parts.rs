@@ -13,7 +13,6 @@ use crate::state::Ending;
 use crate::sync::{AtomicI64, AtomicPtr, AtomicU8, Ordering, alloc, dealloc, is_last};
 use crate::timer::{Entry, Target};
 
-use super::facts::Ended;
 use super::{Node, Ref, count_up};
 
 /// What a node has behind it. More of the later means that there are the earlier, too.
@@ -90,22 +89,12 @@ pub(super) struct Merged {
     pub(super) parent: Option<Ref>,
 }
 
-/// Something on a stack that is listed for a while.
+/// A walk's place in a list, while the lock is let go. Lies on the walker's stack.
 #[repr(C)]
-pub(super) struct Stand {
+pub(super) struct Cursor {
     pub(super) link: Link,
-    pub(super) role: Role,
-    /// The list it is in. Written under that one's lock, as is whether a sweep came by.
+    /// The list it is in. Written under that one's lock.
     pub(super) listed: AtomicU8,
-    pub(super) passed: AtomicU8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// A walk's place, while the lock is let go.
-    Cursor,
-    /// A child that has ended and whose subtree is being marked.
-    Proxy,
 }
 
 /// The nearest node, this one or above, whose deadline binds at a node. Changed from own to above when a grace that has begun
@@ -276,14 +265,7 @@ impl Node {
     /// Whether nothing of the user's goes with it: no value, no cause.
     #[inline]
     pub(super) fn owns_nothing(&self) -> bool {
-        self.parts != Parts::Full && self.ended_itself().is_none_or(|facts| facts.cause.is_none())
-    }
-
-    /// The facts of its end, if it was ended by a call of its own.
-    #[inline]
-    fn ended_itself(&self) -> Option<Ended<'_>> {
-        let ending = self.state().done()?.ending();
-        (ending.origin() == self.this() && ending.by().is_call()).then(|| self.ended())
+        self.parts != Parts::Full && !self.has_cause()
     }
 
     unsafe fn free(node: NonNull<Node>) {
@@ -291,11 +273,8 @@ impl Node {
         let this = unsafe { node.as_ref() };
         let parts = this.parts;
         // Dropped last, when the memory has been given back: it is the user's.
-        let mut reason = None;
-        if this.ended_itself().is_some() {
-            // SAFETY: noted by the call that ended it, and nobody looks any more.
-            reason = unsafe { this.take_cause() };
-        }
+        // SAFETY: nobody else can reach it.
+        let cause = unsafe { this.take_cause() };
         let root = this.extra().and_then(|extra| {
             NonNull::new(extra.root.load(Ordering::Relaxed)).map(Ending::from_word)
         });
@@ -316,7 +295,7 @@ impl Node {
             unsafe { Node::release_memory(root.origin()) };
         }
         drop(deadline_cause);
-        drop(reason);
+        drop(cause);
     }
 
     #[inline]

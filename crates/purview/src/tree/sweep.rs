@@ -12,24 +12,24 @@ use crate::error::By;
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::state::{Done, Ended as Outcome, Ending};
-use crate::sync::{Backoff, Ordering};
+use crate::sync::Ordering;
 
 use super::chain::{self, Chain};
 use super::node::UNLISTED;
-use super::parts::{Merged, Parts, Role, Stand};
+use super::parts::{Cursor, Merged, Parts};
 use super::wake::{let_go, tell};
 use super::{BATCH, Node, Panics, Ref, Wake};
 
 /// Marks what is below `first`, which the caller has claimed, and wakes what waits in it; then, one after another, the graces
 /// below that are over with that.
-pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, panics: &mut Panics) {
-    let mut over = sweep_one(first.clone(), proxy, wake, panics);
+pub(crate) fn sweep(first: &Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
+    let mut over = sweep_one(first.clone(), wake, panics);
     while let Some(grace) = over.pop() {
         // Its end is recorded and claimed no sooner than it is swept: user code has run since it was found, which may have ended it,
         // and a thread that claims a node and then runs user code could be waited for by that code.
         let node = grace.scope();
         if node.note_expiry().origin() == grace.node() && node.state().claim() {
-            over.extend(sweep_one(grace, None, wake, panics));
+            over.extend(sweep_one(grace, wake, panics));
         } else {
             let_go(grace, wake, panics);
         }
@@ -37,12 +37,7 @@ pub(super) fn sweep(first: &Ref, proxy: Option<&Stand>, wake: &mut Wake<'_>, pan
 }
 
 /// Returns the graces that have run out with the end of their parent.
-fn sweep_one(
-    first: Ref,
-    proxy: Option<&Stand>,
-    wake: &mut Wake<'_>,
-    panics: &mut Panics,
-) -> Vec<Ref> {
+fn sweep_one(first: Ref, wake: &mut Wake<'_>, panics: &mut Panics) -> Vec<Ref> {
     let mut aside = Aside::new();
     let (mut unit, others) = mark(&first, &mut aside);
     for (grace, ended_at) in &aside.graces {
@@ -57,19 +52,14 @@ fn sweep_one(
         aside.kept.extend(other.others);
     }
     unit.complete();
-    if let Some(proxy) = proxy {
-        first.scope().remove_proxy(proxy);
-    }
-    first.scope().set_complete();
+    first.scope().leave_complete();
 
     // From here on user code runs.
-    first.scope().unlink();
     tell(first, wake, panics);
     let mut chain = unit.chain;
     chain.append(unit.childless);
     chain.sort();
     while let Some(context) = chain.pop() {
-        context.scope().unlink(); // a merged one's other parents
         tell(context, wake, panics);
     }
     unit.others.into_iter().chain(aside.kept).for_each(|context| let_go(context, wake, panics));
@@ -153,15 +143,13 @@ struct Unit {
     childless: Chain,
     /// Nodes that somebody else has ended and is sweeping.
     others: Vec<Ref>,
-    /// Nodes among whose children there are such that are being swept by a call of their own. Kept by the chain, or first.
-    proxied: Vec<NonNull<Node>>,
 }
 
 impl Unit {
     fn new(first: &Node) -> Unit {
         let id = first.head.id.number();
         let (chain, childless) = (Chain::new(), Chain::new());
-        Unit { id, chain, childless, others: Vec::new(), proxied: Vec::new() }
+        Unit { id, chain, childless, others: Vec::new() }
     }
 
     /// Ends everything below what is in the chain, parents before children.
@@ -179,18 +167,10 @@ impl Unit {
         for other in &self.others {
             other.scope().wait_until_complete();
         }
-        for parent in &self.proxied {
-            // SAFETY: kept by the chain, or the first.
-            let parent = unsafe { parent.as_ref() };
-            let mut backoff = Backoff::new();
-            while parent.has_proxies() {
-                backoff.snooze();
-            }
-        }
         let mut at = self.chain.first();
         while !at.is_none() {
             // SAFETY: in the chain, which keeps it.
-            unsafe { chain::node(at).as_ref() }.set_complete();
+            unsafe { chain::node(at).as_ref() }.leave_complete();
             at = chain::next(at);
         }
     }
@@ -203,7 +183,6 @@ impl Unit {
             // Found over by its estimate, before its parent's sweep could hand the exact instant down.
             parent.lower(at, &mut aside.kept);
         }
-        let mut proxied = false;
         let mut shard = 0;
         // Counted again after each lock: shards made a moment before the end are certain to be seen only once a lock of this node has
         // been taken since. A thread that splits later finds the node done, and adds nothing (D3).
@@ -234,21 +213,9 @@ impl Unit {
                             let id = self.id;
                             aside.merged.extend(context.map(|context| (context, ending, id)));
                         }
-                        Tag::Stand => {
+                        Tag::Cursor => {
                             // SAFETY: as above.
-                            let stand = unsafe { Stand::of(item) };
-                            match stand.role {
-                                Role::Cursor => stand.set_linked(None),
-                                Role::Proxy => {
-                                    proxied = true;
-                                    more = !stand.was_passed();
-                                    // SAFETY: out of the list since a moment ago.
-                                    unsafe { held.list.push_back(item) };
-                                }
-                            }
-                            if !more {
-                                break;
-                            }
+                            unsafe { Cursor::of(item) }.set_linked(None);
                         }
                         Tag::Waiter => {}
                     }
@@ -263,9 +230,6 @@ impl Unit {
             self.chain.append(run);
             self.childless.append(childless);
             shard += 1;
-        }
-        if proxied {
-            self.proxied.push(parent.this());
         }
     }
 
@@ -332,29 +296,11 @@ impl Node {
         }
     }
 
-    fn has_proxies(&self) -> bool {
-        let (mut found, mut shard) = (false, 0);
-        while shard < self.lists() {
-            let held = self.hold_shard(shard);
-            shard += 1;
-            // Passed ones are behind the waiters: the last, or before others of their kind.
-            let first = held.list.0;
-            if !first.is_none() {
-                // SAFETY: in this list, whose lock is held.
-                let last = unsafe { first.prev() };
-                found |= last.tag() == Tag::Stand;
-            }
-        }
-        found
-    }
-
-    pub(super) fn remove_proxy(&self, proxy: &Stand) {
-        let Some(above) = self.above() else { return };
-        if let Some(shard) = proxy.listed() {
-            let mut held = above.hold_shard(shard);
-            // SAFETY: proxies are only taken out here.
-            unsafe { held.list.remove(proxy.item()) };
-            proxy.set_linked(None);
-        }
+    /// Everything below is marked: leaves the lists that it is in still, and says so to those who wait for it. In this order: a sweep
+    /// from above that does not find this node any more must find its subtree marked, and who returns from a cancel of this node must
+    /// not find it in a list (C12).
+    fn leave_complete(&self) {
+        self.unlink();
+        self.set_complete();
     }
 }

@@ -12,7 +12,7 @@ use crate::timer::runner::Batch;
 use crate::waiter::{Waiter, Who};
 
 use super::dependents::SHARDS;
-use super::parts::Stand;
+use super::parts::Cursor;
 use super::{Node, Panics, Ref};
 
 /// Who runs the callbacks of what ends.
@@ -136,10 +136,10 @@ impl Fronts {
                 self.is_empty(first);
                 continue;
             }
-            if item.tag() == Tag::Stand {
+            if item.tag() == Tag::Cursor {
                 // SAFETY: in this list, whose lock is held; so below.
-                let stand = unsafe { Stand::of(item) };
-                stand.set_linked(None); // a walk's: there is nothing left to walk
+                let cursor = unsafe { Cursor::of(item) };
+                cursor.set_linked(None); // there is nothing left to walk
                 // SAFETY: as above.
                 unsafe { held.list.remove(item) };
                 continue;

@@ -65,14 +65,34 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a canceled child leaves its parent's list before its subtree is marked",
-        file: NOTE,
-        code: "unsafe { held.list.replace(item, proxy.item()) };\n                    \
-               proxy.set_linked(Some(held.shard));\n",
-        bug: "unsafe { held.list.remove(item) };\n",
+        file: SWEEP,
+        code: "    let (mut unit, others) = mark(&first, &mut aside);\n",
+        bug: "    first.scope().unlink();\n    let (mut unit, others) = mark(&first, &mut aside);\n",
         stages: &[
             Stage::Loom("c7_a_canceled_child_stays_in_sight_until_its_subtree_is_marked"),
             Stage::Storm("chain"),
         ],
+    },
+    Planted {
+        name: "a canceled child leaves its parent's list before it has waited for other sweeps below it",
+        file: SWEEP,
+        code: "    let (mut unit, others) = mark(&first, &mut aside);\n",
+        bug: "    let (mut unit, others) = mark(&first, &mut aside);\n    first.scope().unlink();\n",
+        stages: &[Stage::Loom("joined_before_it_is_unlinked"), Stage::Storm("chain")],
+    },
+    Planted {
+        name: "a canceled child is complete before it has left its parent's list",
+        file: SWEEP,
+        code: "        self.unlink();\n        self.set_complete();\n",
+        bug: "        self.set_complete();\n        self.unlink();\n",
+        stages: &[Stage::Loom("unlinked_before_it_is_complete")],
+    },
+    Planted {
+        name: "a waiter is notified before other threads' parts of the subtree are marked",
+        file: SWEEP,
+        code: "    unit.complete();\n    first.scope().leave_complete();\n",
+        bug: "    tell(first.clone(), wake, panics);\n    unit.complete();\n    first.scope().leave_complete();\n",
+        stages: &[Stage::Loom("notified_after_it_is_complete")],
     },
     Planted {
         name: "a new child does not check once more, under the lock, that its parent is live",
