@@ -166,10 +166,12 @@ impl<'a> Derive<'a> {
             }
             plan.deadline = plan.deadline.min(at);
         }
-        let latest = parent.scope().deadline();
-        if let Some(time) = reserve.filter(|_| latest != Tick::NEVER) {
-            plan.deadline = plan.deadline.min(latest.before(time));
-            plan.kind = Kind::Deadline;
+        if let Some(time) = reserve {
+            let latest = parent.scope().deadline();
+            if latest != Tick::NEVER {
+                plan.deadline = plan.deadline.min(latest.before(time));
+                plan.kind = Kind::Deadline;
+            }
         }
         if plan.grace.is_some() {
             plan.kind = Kind::Grace;

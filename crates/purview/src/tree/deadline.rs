@@ -1,17 +1,29 @@
-//! Whose deadline binds, whether it has passed, and who watches it.
+//! Which deadline binds, whether it has passed, and who watches it.
 //!
-//! Of the deadlines on a node's path one binds: the earliest. The node it belongs to is the `owner`; of two equal ones it
-//! is the upper one, so that an error names the deadline that would have fired anyway (C19). `deadline()` is a few loads,
-//! however deep the tree.
+//! An *owner* is a node that has something to say about time: a deadline of its own, a grace, or, where several parents come together,
+//! the deadlines of more than one of them. Every node knows the [nearest](Node::nearest) owner, itself or an ancestor; that is
+//! written once, when the node is derived. The owners above an owner are found through its parent, up to a grace or a merge, which
+//! speaks for all above it. The deadline of a node is the earliest along these owners, and the owner whose it is [binds](Node::binding):
+//! of two equal ones the upper, so that an error names the deadline that would have fired anyway (C19).
 //!
-//! A deadline starts *unwatched*: no timer, and each poll below its owner asks the clock. It becomes *armed* with the first
+//! | owner | its limit |
+//! |---|---|
+//! | a deadline | as it was given |
+//! | a grace | the deadline of its parent, plus the grace; once the parent is done, the instant of that end plus the grace |
+//! | a merge | the earliest deadline of its parents |
+//!
+//! A deadline is an owner only if it was the earliest when it was given, so what is above it matters only where a limit can become
+//! earlier: below a grace or a merge. A bit that is set when a node is derived says so; without it `deadline()` is two loads.
+//! (A limit that could become *later* would break that: below such a one every deadline has to be an owner.)
+//!
+//! A deadline starts *unarmed*: no timer, and each poll below its owner checks the clock. It becomes *armed* with the first
 //! waiter below it: in the timer, a poll is one load, and the timer decides. On a manual clock it is armed from the start.
-//!
-//! A grace's deadline is known only when its parent ends; see [`grace`](super::grace).
 #![expect(
     unsafe_code,
     reason = "owners and roots are ancestors, which the strong pointers up keep"
 )]
+
+use std::time::Duration;
 
 use crate::clock::Tick;
 use crate::error::By;
@@ -22,9 +34,33 @@ use crate::timer::{Timers, this_threads_wheel};
 use super::Node;
 use super::parts::{Bound, Parts};
 
-/// In a node's `wheel`: its entry may be in there. The number of the wheel is above.
+/// In a node's `wheel`: its entry may be in there.
 const ARMED: u8 = 1;
-const WHEEL: u8 = 1;
+/// There is a grace or a merge among the owners above, so that the deadline from above can become earlier. Set before the node is
+/// shared.
+const MOVES: u8 = 2;
+/// The number of the wheel is above.
+const WHEEL: u8 = 2;
+
+/// A deadline, and the owner that it ends.
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub(super) at: Tick,
+    pub(super) owner: &'a Node,
+    /// Where it comes from: of a grace whose parent is live, from the deadline of an owner above.
+    pub(super) source: &'a Node,
+}
+
+impl<'a> Binding<'a> {
+    pub(super) fn own(at: Tick, owner: &'a Node) -> Binding<'a> {
+        Binding { at, owner, source: owner }
+    }
+
+    /// Of two, where `upper` comes from further up: the earlier; of equal ones the upper.
+    pub(super) fn or_upper(self, upper: Binding<'a>) -> Binding<'a> {
+        if upper.at <= self.at { upper } else { self }
+    }
+}
 
 /// Nodes on the way up from one, to be visited from the top down. A few take no allocation: a poll makes none (C5).
 pub(super) struct Way<'a> {
@@ -56,52 +92,93 @@ impl<'a> Way<'a> {
 impl Node {
     /// The deadline that binds here (C15); never, if there is none.
     pub(crate) fn deadline(&self) -> Tick {
-        self.owner().map_or(Tick::NEVER, Node::ends_at)
+        self.binding().map_or(Tick::NEVER, |binding| binding.at)
     }
 
-    /// Of an owner: when its own deadline, or its grace, ends it. Of a grace that is over, when that was, even if it was found by an
-    /// estimate that is later.
-    fn ends_at(&self) -> Tick {
-        match self.grace() {
-            None => self.own_deadline(),
-            Some(_) => self.own_deadline().min(self.graced().min(self.over_at())),
+    /// The nearest owner: this node or one above.
+    #[inline]
+    pub(super) fn nearest(&self) -> Option<&Node> {
+        match self.bound() {
+            Bound::None => None,
+            Bound::Own => Some(self),
+            // SAFETY: an ancestor.
+            Bound::Above(owner) => Some(unsafe { &*owner.as_ptr() }),
         }
     }
 
+    /// The owner whose deadline binds here, and that deadline.
     #[inline]
-    pub(super) fn bound(&self) -> Bound {
-        Bound::from_word(self.bound.load(Ordering::Acquire))
+    pub(super) fn binding(&self) -> Option<Binding<'_>> {
+        let owner = self.nearest()?;
+        if owner.parts == Parts::Timed && !owner.moves() {
+            return Some(Binding::own(owner.own_deadline(), owner));
+        }
+        Some(owner.binding_from())
     }
 
-    #[inline]
-    pub(super) fn set_bound(&self, bound: Bound) {
-        self.bound.store(bound.word(), Ordering::Release);
+    /// Of an owner: the earliest along it and the owners above. Allocates only where there is a merge on the way.
+    fn binding_from(&self) -> Binding<'_> {
+        self.earliest(false)
     }
 
-    /// The node whose deadline binds here. What is above may have been an owner when this node was derived, and have another one
-    /// above itself by now, of a grace that has begun: then that one binds here, too.
-    #[inline]
-    pub(super) fn owner(&self) -> Option<&Node> {
-        let mut node = self;
-        loop {
-            match node.bound() {
-                Bound::None => return None,
-                Bound::Own => return Some(node),
-                // SAFETY: an ancestor.
-                Bound::Above(owner) => node = unsafe { &*owner.as_ptr() },
+    /// The same, as a poll of an unarmed owner sees it: no further than to the first owner that is armed. That one and those above it
+    /// are the timer's; to record an end that comes later than theirs would show a child done that has another error than it gets
+    /// a moment later. A grace whose parent waits for the timer cannot be over. Allocates nothing: a merge is always armed.
+    fn earliest_unarmed(&self) -> Binding<'_> {
+        self.earliest(true)
+    }
+
+    fn earliest(&self, unarmed: bool) -> Binding<'_> {
+        let mut least = Binding::own(Tick::NEVER, self);
+        // The lowest grace on the way: what is above it binds through it, and later by all the graces between.
+        let mut grace: Option<&Node> = None;
+        let mut added = Duration::ZERO;
+        let mut next = Some(self);
+        while let Some(owner) = next {
+            if unarmed && owner.state().load() == View::Live {
+                let is_later =
+                    grace.is_some() || owner.merged().is_some() || least.at < owner.timer_key().0;
+                return if is_later { least } else { Binding::own(Tick::NEVER, owner) };
             }
+            if owner.merged().is_some() {
+                let merge = owner.merge_binding();
+                let at = merge.at.after(added);
+                return least.or_upper(Binding {
+                    at,
+                    owner: grace.unwrap_or(merge.owner),
+                    ..merge
+                });
+            }
+            let is_over = owner.grace_over();
+            grace = grace.or(owner.grace().map(|_| owner));
+            let at = owner.own_deadline().min(is_over.unwrap_or(Tick::NEVER)).after(added);
+            least = least.or_upper(Binding { at, owner: grace.unwrap_or(owner), source: owner });
+            next = match owner.grace() {
+                None => owner.next_owner(),
+                Some(_) if is_over.is_some() => None,
+                Some(time) => {
+                    added = added.saturating_add(time);
+                    owner.above().and_then(Node::nearest)
+                }
+            };
         }
+        least
     }
 
-    /// Of an owner: when it is to be ended by time, as far as is known. The timer's key.
+    /// Of an owner that is neither a grace nor a merge: the next one up, if its limit can be the earlier one.
+    pub(super) fn next_owner(&self) -> Option<&Node> {
+        if self.moves() { self.above().and_then(Node::nearest) } else { None }
+    }
+
     #[inline]
-    pub(super) fn limit(&self) -> Tick {
-        self.own_deadline().min(self.graced())
+    pub(super) fn moves(&self) -> bool {
+        self.wheel.load(Ordering::Relaxed) & MOVES != 0
     }
 
-    /// When the timer is to end it, and its place among others of that time.
+    /// When the timer is to end it, and its place among others of that time. A grace is over only after its parent is done, and is
+    /// [entered](Self::enter_again) once more then; until that, its own deadline is all that it waits for.
     pub(crate) fn timer_key(&self) -> (Tick, u64) {
-        (self.limit(), self.head.id.number())
+        (self.own_deadline().min(self.alarm()), self.head.id.number())
     }
 
     #[inline]
@@ -109,24 +186,32 @@ impl Node {
         matches!(self.bound(), Bound::Own)
     }
 
-    /// The poll of a node whose deadline nobody watches.
+    /// Of a new node whose nearest owner above is `above`: whether that one's limit, or one further up, can become earlier.
+    #[inline]
+    pub(super) fn note_moves(&self, above: &Node) {
+        if above.moves() || above.grace().is_some() || above.merged().is_some() {
+            self.wheel.store(self.wheel.load(Ordering::Relaxed) | MOVES, Ordering::Relaxed);
+        }
+    }
+
+    /// A poll of a node whose deadline is not armed.
     #[cold]
     pub(super) fn ask_clock(&self) -> Option<Done> {
         self.ask_clock_at(|| self.clock().now())
     }
 
-    /// The same, of any node and at a time that may be known; nothing, where a timer watches.
+    /// The same, of any node and at a time that may be known; nothing, where the deadline is armed.
     pub(super) fn ask_clock_at(&self, now: impl FnOnce() -> Tick) -> Option<Done> {
         if self.state().load() != View::AskClock {
             return self.state().done();
         }
-        let owner = self.owner()?;
-        match owner.state().load() {
+        let nearest = self.nearest()?;
+        match nearest.state().load() {
             View::Live => self.state().arm(), // it is armed by now: from here on, this node's poll is one load, too
-            View::Done(_) => self.follow_unswept(owner),
+            View::Done(_) => self.follow_unswept(nearest),
             View::AskClock => {
-                let limit = owner.limit();
-                if limit == Tick::NEVER || now() < limit {
+                let Binding { at, owner, .. } = nearest.earliest_unarmed();
+                if at == Tick::NEVER || now() < at {
                     return None;
                 }
                 if owner.state().expire(owner.expiry()) {
@@ -160,9 +245,9 @@ impl Node {
         }
     }
 
-    /// Of a node whose deadline has passed: notes the end of its owner, ahead of the timer, and follows it.
+    /// Of a node whose deadline has passed: records the end of the owner whose it is, ahead of the timer, and follows it.
     pub(crate) fn note_deadline(&self) -> Option<Ending> {
-        let owner = self.owner()?;
+        let owner = self.binding()?.owner;
         let _ = owner.note_expiry();
         self.follow(owner, Node::note);
         self.state().done().map(Done::ending)
@@ -171,27 +256,17 @@ impl Node {
     /// Of an owner whose limit has passed: the end it has come to.
     pub(super) fn expiry(&self) -> Ending {
         let this = self.this();
-        if self.grace().is_none() || !self.is_grace_over() {
+        let Some(extra) = self.extra().filter(|_| self.is_grace_over()) else {
             return Ending::new(this, By::Deadline);
-        }
-        if let Some(extra) = self.extra().filter(|_| self.grace_root().is_none()) {
-            let (root, over_at) = self.find_root();
-            // Before the root, which says that both are there. All that come here write the same instant: it is a function of the parent's
-            // end, and not of `graced`, which is an estimate until that end has been handed down.
-            let _ = extra.over_at.compare_exchange(
-                Tick::NEVER.nanos(),
-                over_at.nanos(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+        };
+        if self.grace_root().is_none() {
+            let root = self.find_root();
             // SAFETY: an ancestor, kept by this node.
             unsafe { root.origin().as_ref() }.keep_memory();
             let null = std::ptr::null_mut();
-            if extra
-                .root
-                .compare_exchange(null, root.word(), Ordering::AcqRel, Ordering::Acquire)
-                .is_err()
-            {
+            let set =
+                extra.root.compare_exchange(null, root.word(), Ordering::AcqRel, Ordering::Acquire);
+            if set.is_err() {
                 // SAFETY: the count that was just taken.
                 unsafe { Node::release_memory(root.origin()) };
             }
@@ -223,12 +298,15 @@ impl Node {
         }
     }
 
-    /// Its own deadline, if that had passed at `at` by a clock that anybody could read: then it ended by that, whoever
-    /// comes along now. An armed deadline on the system's clock is the timer's to note (C18).
-    pub(super) fn own_end_before(&self, at: Tick) -> Option<Ending> {
+    /// Its own deadline, if that had passed before the end `ending` of a parent, by a clock that any thread could read: then it ended by
+    /// that, whatever thread records the end now. Of a deadline that is equal to the parent's the parent's counts (C19). An armed
+    /// deadline on the system's clock is the timer's to record (C18).
+    pub(super) fn own_end_before(&self, ending: Ending, at: Tick) -> Option<Ending> {
         let Bound::Own = self.bound() else { return None };
-        let fixed = self.own_deadline();
-        let passed = self.grace().is_none() && fixed <= at && fixed != Tick::NEVER;
+        let own = self.own_deadline();
+        let by_time = matches!(ending.by(), By::Deadline | By::GraceOver);
+        let is_first = own < at || (own == at && !by_time);
+        let passed = self.grace().is_none() && is_first && own != Tick::NEVER;
         let told_by_clock =
             passed && (self.clock().is_manual() || self.state().load() == View::AskClock);
         told_by_clock.then(|| Ending::new(self.this(), By::Deadline))
@@ -248,13 +326,13 @@ impl Node {
     /// is followed down to this node instead, where the caller finds it.
     fn watch_all(&self) {
         let mut owners = Way::new();
-        let mut owner = self.owner();
+        let mut owner = self.nearest();
         while let Some(node) = owner {
             owners.push(node);
             if node.state().load() != View::AskClock {
                 break; // armed, and so are those above; or done
             }
-            owner = node.above().and_then(Node::owner);
+            owner = node.above().and_then(Node::nearest);
         }
         let mut ended: Option<&Node> = None;
         for node in owners.down() {
@@ -305,20 +383,34 @@ impl Node {
             self.wheel.store(self.wheel.load(Ordering::Relaxed) | ARMED, Ordering::Relaxed);
             // Pairs with the fence in `disarm`: either that one sees `armed`, or this one sees the end.
             fence(Ordering::SeqCst);
-            if self.state().done().is_none() && self.limit() != Tick::NEVER {
-                self.enter(timers);
-            }
+            self.enter(timers);
         });
         self.state().arm();
     }
 
-    pub(super) fn enter(&self, mut timers: Timers<'_>) {
+    /// Of a live grace whose parent is done: the timer is to come when it is over.
+    pub(super) fn enter_again(&self) {
+        self.with_timers(|timers| {
+            if self.is_armed() {
+                self.enter(timers);
+            }
+        });
+    }
+
+    /// Enters it under the limit that it has now. The lock of the timers is held, under which alone that changes.
+    fn enter(&self, mut timers: Timers<'_>) {
+        if let (Some(extra), Some(over)) = (self.extra(), self.grace_over()) {
+            extra.alarm.store(over.nanos(), Ordering::Release);
+        }
+        if self.state().done().is_some() || self.timer_key().0 == Tick::NEVER {
+            return;
+        }
         let Some(entry) = self.timer() else { return }; // an owner has one
         // SAFETY: a node that is armed takes its entry out before it goes (T2).
         unsafe { timers.insert(entry) };
     }
 
-    /// After its end is noted, or its last handle is gone: takes it out of the timer (C21).
+    /// After its end is recorded, or its last handle is gone: takes it out of the timer (C21).
     #[inline]
     pub(super) fn disarm(&self) {
         if self.parts == Parts::Plain {

@@ -137,7 +137,7 @@ impl Ref {
             Parts::Full
         } else if plan.deadline == Tick::NEVER {
             Parts::Plain
-        } else if plan.deadline < above.deadline() {
+        } else if above.can_bind(plan.deadline) {
             Parts::Timed
         } else {
             Parts::Full // its deadline does not bind: it is kept to be shown
@@ -172,7 +172,7 @@ impl Ref {
         if clock.is_manual() && node.is_owner() && node.state().done().is_none() {
             node.arm();
         }
-        if clock.is_manual() && node.is_owner() && node.limit() <= clock.now() {
+        if clock.is_manual() && node.is_owner() && node.timer_key().0 <= clock.now() {
             // The clock was advanced past it meanwhile, and may never be again.
             let mut panics = Panics::new();
             expire(&child[0], &mut Wake::Here, &mut panics);
@@ -221,7 +221,8 @@ impl Node {
         } else if own_over {
             self.choose_owner(above, fixed);
             // Its own deadline, or one above that is no later and that the timer is about to notice (C19).
-            let above = if self.is_owner() { None } else { above.note_deadline() };
+            let is_own = self.binding().is_none_or(|binding| std::ptr::eq(binding.owner, self));
+            let above = if is_own { None } else { above.note_deadline() };
             self.be_born_done(above.unwrap_or_else(|| self.expiry()))
         } else if ended.is_some() || !self.link_under(above, fixed) {
             // The parent has ended: before, or while this was about to be linked.
@@ -231,7 +232,6 @@ impl Node {
             };
             let now = self.clock().now();
             let until = now.after(grace);
-            self.set_graced(until);
             self.set_over_at(until);
             self.own_itself();
             until <= now && self.be_born_done(self.expiry())
@@ -269,45 +269,43 @@ impl Node {
         }
     }
 
-    /// Before it is shared: whose deadline binds here, and whether anybody watches that one.
+    /// Of a new node: which owner is the nearest, and whether that one is armed.
     #[inline]
     fn choose_owner(&self, above: &Node, fixed: Tick) {
-        if fixed == Tick::NEVER
-            && above.bound.load(Ordering::Acquire) == 0
-            && self.parts != Parts::Full
-        {
+        let has_none = above.parts != Parts::Timed && above.bound.load(Ordering::Relaxed) == 0;
+        if fixed == Tick::NEVER && has_none && self.parts != Parts::Full {
             return;
         }
         self.choose_among(above, fixed);
     }
 
+    /// Whether a deadline that is given to a child of this node can be the earliest there. Where those above may change, it is not
+    /// worth to find out: it is an owner, and counts if it is the earliest.
+    fn can_bind(&self, own: Tick) -> bool {
+        let Some(owner) = self.nearest() else { return true };
+        let is_fixed = owner.grace().is_none() && owner.merged().is_none() && !owner.moves();
+        !is_fixed || own < owner.own_deadline()
+    }
+
     fn choose_among(&self, above: &Node, fixed: Tick) {
         // A merged context's parents may be on another clock, whose ticks say nothing here.
-        let inherited = above.owner().filter(|owner| owner.clock() == self.clock());
-        let limit = inherited.map_or(Tick::NEVER, Node::limit);
-        if let Some(grace) = self.grace() {
-            if limit != Tick::NEVER {
-                self.set_graced(limit.after(grace));
-            }
-            self.own_itself();
-        } else if fixed < limit {
+        let inherited = above.nearest().filter(|owner| owner.clock() == self.clock());
+        if let Some(owner) = inherited {
+            self.note_moves(owner);
+        }
+        let binds = fixed != Tick::NEVER && (inherited.is_none() || above.can_bind(fixed));
+        if self.grace().is_some() || self.parts == Parts::Timed || binds {
             self.own_itself();
         } else if let Some(owner) = inherited {
             self.set_bound(Bound::Above(owner.this()));
-            let unwatched = match owner.state().load() {
+            let is_unarmed = match owner.state().load() {
                 View::Live => false,
                 View::AskClock => true,
                 View::Done(done) => !done.was_live(),
             };
-            if unwatched {
+            if is_unarmed {
                 self.state().start_asking();
             }
-        }
-    }
-
-    fn set_graced(&self, until: Tick) {
-        if let Some(extra) = self.extra() {
-            extra.graced.store(until.nanos(), Ordering::Relaxed);
         }
     }
 

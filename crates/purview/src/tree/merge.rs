@@ -1,7 +1,7 @@
 //! Contexts of several parents, and a node's links to those above it, be it one or many.
 #![expect(unsafe_code, reason = "a merged node is listed by pointer at each of its parents")]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::Location;
 
 use crate::clock::Tick;
@@ -10,8 +10,9 @@ use crate::observe::ContextId;
 use crate::sync::{AtomicU8, Ordering};
 use crate::value::{Boxed, Own, ValueRef};
 
+use super::deadline::Binding;
 use super::node::UNLISTED;
-use super::parts::{Extra, Merged, Parts};
+use super::parts::{Bound, Extra, Merged, Parts};
 use super::{Kind, Node, Plan, Ref};
 
 /// A child of several parents (C28). It waits for them: their deadlines are armed from here on.
@@ -51,11 +52,9 @@ pub(crate) fn any_of(parents: Vec<Ref>, place: &'static Location<'static>) -> Re
     unsafe { Node::set_merged(node, links.collect()) };
     let child = Ref(node.cast());
     let node = child.scope();
+    node.choose_owners();
     let born_done = match ended {
-        Some(ending) => {
-            node.adopt_owners();
-            node.be_born_done(ending)
-        }
+        Some(ending) => node.be_born_done(ending),
         None => node.link_under_all(),
     };
     if let Some(first) = node.merged().and_then(|links| links.first()?.parent.as_ref()) {
@@ -88,7 +87,8 @@ impl Node {
 
     /// Of a merged node: the parent by which its deadline is `owner`'s.
     pub(super) fn above_by(&self, owner: &Node) -> Option<&Node> {
-        let is_by = |above: &&Node| above.owner().is_some_and(|its| std::ptr::eq(its, owner));
+        let is_by =
+            |above: &&Node| above.binding().is_some_and(|its| std::ptr::eq(its.owner, owner));
         self.links_up().map(|(above, _)| above).find(is_by)
     }
 
@@ -109,11 +109,64 @@ impl Node {
         }
     }
 
-    /// Has the earliest of all parents' deadlines bind here.
-    fn adopt_owners(&self) {
-        for (above, _) in self.links_up() {
-            above.owner().map(|owner| self.adopt_owner(owner));
+    /// The nearest owners of the parents, on this node's clock: ticks of another one say nothing here.
+    fn owners_above(&self) -> impl Iterator<Item = &Node> {
+        let nearest = self.links_up().filter_map(|(above, _)| above.nearest());
+        nearest.filter(|owner| owner.clock() == self.clock())
+    }
+
+    /// Of a new merge: its owner is that of its parents, or, if they have several, itself. It is live: its parents' deadlines are armed.
+    fn choose_owners(&self) {
+        let mut owners = self.owners_above();
+        let Some(first) = owners.next() else { return };
+        let is_one = owners.all(|owner| std::ptr::eq(owner, first));
+        self.set_bound(if is_one { Bound::Above(first.this()) } else { Bound::Own });
+        self.note_moves(first);
+    }
+
+    /// Of a merge that is an owner: the earliest of its parents' deadlines.
+    ///
+    /// What is above may come together many times, in merges of merges and graces below them, so each owner is computed once, and
+    /// those with lower numbers first: an ancestor's is always lower.
+    pub(super) fn merge_binding(&self) -> Binding<'_> {
+        let mut found: BTreeMap<u64, &Node> = BTreeMap::new();
+        let mut todo = vec![self];
+        while let Some(owner) = todo.pop() {
+            if found.insert(owner.head.id.number(), owner).is_none() {
+                todo.extend(owner.owners_next());
+            }
         }
+        let mut known: HashMap<*const Node, Binding<'_>> = HashMap::new();
+        for owner in found.into_values() {
+            let above = owner.owners_next().filter_map(|next| known.get(&std::ptr::from_ref(next)));
+            let above = above.copied().reduce(|a, b| if b.at < a.at { b } else { a });
+            let own = Binding::own(owner.own_deadline(), owner);
+            let binding = match (owner.grace(), above) {
+                (None, None) => own,
+                (None, Some(above)) => own.or_upper(above),
+                (Some(_), None) => {
+                    Binding::own(own.at.min(owner.grace_over().unwrap_or(Tick::NEVER)), owner)
+                }
+                (Some(time), Some(above)) => {
+                    own.or_upper(Binding { at: above.at.after(time), owner, ..above })
+                }
+            };
+            known.insert(std::ptr::from_ref(owner), binding);
+        }
+        let this: *const Node = self;
+        known.remove(&this).unwrap_or(Binding::own(Tick::NEVER, self))
+    }
+
+    /// Of an owner: the owners on which its own binding depends.
+    fn owners_next(&self) -> impl Iterator<Item = &Node> {
+        let is_merge = self.merged().is_some();
+        let next = match self.grace() {
+            _ if is_merge => None,
+            None => self.next_owner(),
+            Some(_) if self.grace_over().is_some() => None,
+            Some(_) => self.above().and_then(Node::nearest),
+        };
+        next.into_iter().chain(self.owners_above().filter(move |_| is_merge))
     }
 
     /// True if one of them had ended meanwhile, and no sweep had come here.
@@ -135,7 +188,6 @@ impl Node {
             let mut held = above.hold();
             if let Some(done) = above.state().done() {
                 drop(held);
-                self.adopt_owners(); // it is linked to no more of them, and shows the deadlines of all
                 let _guard = self.lock.lock(); // other parents have it already
                 born_done = self.be_born_done(done.ending());
                 break;
@@ -143,9 +195,6 @@ impl Node {
             // SAFETY: in no list yet, and taken out before the node goes (L2).
             unsafe { held.list.push_front(link.item()) };
             link.listed.store(held.shard, Ordering::Relaxed);
-            let owner = above.owner();
-            drop(held);
-            owner.map(|owner| self.adopt_owner(owner));
         }
         // Its end is noted under this lock: either who does that sees the last of the links, or the end is seen here.
         drop(self.lock.lock());

@@ -4,10 +4,10 @@
 //! Bytes are time: a fresh page costs 0.4 ns a byte, so a node has what every node needs and no more. What some need lies
 //! behind it in the same allocation, and `parts` says whether it is there.
 //! ```text
-//! Head 48 │ Link 16 · dependents 8 · record 16 · bound 8 · bytes 8 │ timer entry 16 · own deadline 8 │ Extra
-//! └ value layer: scope, value                                         │                               │
-//! └──────────────────────── Node 104 (malloc: 112) ───────────────────┘                               │
-//! └──────────────────────────────── Timed 128 (malloc: 144) ──────────────────────────────────────────┘
+//! Head 48 │ Link 16 · dependents 8 · record 16 · bound 8 · bytes 8 │ timer entry 16 │ Extra
+//! └ value layer: scope, value                                         │              │
+//! └──────────────────────── Node 104 (malloc: 112) ───────────────────┘              │
+//! └──────────────────────────────── Timed 120 (malloc: 128) ─────────────────────────┘
 //! └─────────────────────────────────────────── Full: names, graces, merges, manual clocks
 //! ```
 //! A node's address is exposed when it is allocated, so that its further parts can be found from a reference to the node.
@@ -89,7 +89,7 @@ pub(crate) struct Node {
     pub(super) link: Link,
     pub(super) dependents: Dependents,
     pub(super) record: Record,
-    /// Whose deadline binds here; see [`Bound`](super::parts::Bound).
+    /// Which owner is the nearest, or a deadline of its own; see [`Bound`](super::parts::Bound). Written before the node is shared.
     pub(super) bound: AtomicU64,
     pub(crate) kind: Kind,
     pub(super) parts: Parts,
@@ -241,10 +241,10 @@ impl Node {
         self.extra()?.deadline_cause.as_ref()
     }
 
-    /// When a grace runs out, as far as is known.
-    pub(super) fn graced(&self) -> Tick {
+    /// The limit of a grace under which it is in the timer.
+    pub(super) fn alarm(&self) -> Tick {
         self.extra()
-            .map_or(Tick::NEVER, |extra| Tick::from_nanos(extra.graced.load(Ordering::Acquire)))
+            .map_or(Tick::NEVER, |extra| Tick::from_nanos(extra.alarm.load(Ordering::Acquire)))
     }
 
     /// When a grace ran out: of a node that ended by that.

@@ -73,8 +73,8 @@ fn expire_first(node: &Node, now: Tick, panics: &mut Panics) {
         let _ = node.ask_clock_at(|| now);
         return;
     }
-    let Some(owner) = node.owner().filter(|owner| owner.limit() <= now) else { return };
-    if let Some(owner) = Ref::upgrade(owner.this()) {
+    let Some(binding) = node.binding().filter(|binding| binding.at <= now) else { return };
+    if let Some(owner) = Ref::upgrade(binding.owner.this()) {
         expire(&owner, &mut Wake::Here, panics);
         panics.release(owner);
     }
@@ -247,7 +247,8 @@ impl Node {
             }
         };
         let Some(done) = ended else { return false };
-        let ending = self.own_end_before(self.ended_at(done.ending())).unwrap_or(done.ending());
+        let ending = done.ending();
+        let ending = self.own_end_before(ending, self.ended_at(ending)).unwrap_or(ending);
         let (Outcome::Won | Outcome::Lost) = self.state().end(ending, false);
         true
     }

@@ -23,14 +23,11 @@ pub(crate) enum Parts {
     Full,
 }
 
-/// A node with a deadline of its own.
+/// A node with a deadline of its own, which lies in its `bound`.
 #[repr(C)]
 pub(super) struct Timed {
     node: Node,
     entry: Entry,
-    /// Its own deadline, as given; never, if it has none. Written once: errors and the timer's keys read it, whichever deadline
-    /// binds.
-    own: Tick,
 }
 
 /// A node with everything.
@@ -43,11 +40,13 @@ pub(super) struct Full {
 /// What few nodes need.
 pub(super) struct Extra {
     pub(super) clock: Clock,
-    /// For a grace: when it runs out, as far as is known. Only ever lowered, under the timer's lock, whose key it is.
-    pub(super) graced: AtomicI64,
+    /// Its own deadline, as given; never, if it has none. Errors and the timer's key read it, whichever deadline binds.
+    pub(super) own: Tick,
+    /// For a grace: the limit under which it is in the timer. Changes under the timer's lock only.
+    pub(super) alarm: AtomicI64,
     /// For a grace: how long.
     pub(super) grace: Option<std::time::Duration>,
-    /// For an end by `GraceOver`: when that was. Never, before it is written; then it does not change, whatever `graced` does.
+    /// For a grace whose parent is done: when it is over. Never, before it is known; then it does not change.
     pub(super) over_at: AtomicI64,
     /// For an end by `GraceOver`: the parent's [`Ending`], as a word. Set once, before the state; counted in its `memory`.
     pub(super) root: AtomicPtr<Node>,
@@ -67,7 +66,8 @@ impl Extra {
     pub(super) fn new(clock: Clock) -> Extra {
         Extra {
             clock,
-            graced: AtomicI64::new(Tick::NEVER.nanos()),
+            own: Tick::NEVER,
+            alarm: AtomicI64::new(Tick::NEVER.nanos()),
             over_at: AtomicI64::new(Tick::NEVER.nanos()),
             grace: None,
             root: AtomicPtr::new(std::ptr::null_mut()),
@@ -97,10 +97,9 @@ pub(super) struct Cursor {
     pub(super) listed: AtomicU8,
 }
 
-/// The nearest node, this one or above, whose deadline binds at a node. Changed from own to above when a grace that has begun
-/// there is over earlier.
+/// The nearest owner, this node or one above (see `deadline.rs`). Written once, before the node is shared.
 ///
-/// As a word: 0, none; 1, this node's own; else, the address of one above.
+/// As a word: 0, none; 1, this node; else, the address of one above. A `Timed` node is its own owner, and has its deadline there.
 #[derive(Clone, Copy)]
 pub(super) enum Bound {
     None,
@@ -158,18 +157,18 @@ impl Node {
             let entry = unsafe { &raw mut (*place.cast::<Timed>()).entry };
             // SAFETY: as above.
             unsafe { entry.write(Entry::new()) };
-            // SAFETY: as above.
-            let place = unsafe { &raw mut (*place.cast::<Timed>()).own };
-            // SAFETY: as above.
-            unsafe { place.write(own) };
             // SAFETY: written above, and nobody else's yet.
             unsafe { new.as_ref() }.choose_wheel();
+        }
+        if parts == Parts::Timed {
+            // SAFETY: as above.
+            unsafe { new.as_ref() }.bound.store(own.nanos().cast_unsigned(), Ordering::Relaxed);
         }
         if parts == Parts::Full {
             // SAFETY: as above.
             let place = unsafe { &raw mut (*place.cast::<Full>()).extra };
             // SAFETY: as above.
-            unsafe { place.write(extra()) };
+            unsafe { place.write(Extra { own, ..extra() }) };
         }
         new
     }
@@ -202,9 +201,27 @@ impl Node {
     /// Its own deadline, as given, whether it binds or not; never, if it has none.
     #[inline]
     pub(crate) fn own_deadline(&self) -> Tick {
-        // SAFETY: it is there, and never changes.
-        let own = (self.parts >= Parts::Timed).then(|| unsafe { (*self.whole::<Timed>()).own });
-        own.unwrap_or(Tick::NEVER)
+        match self.parts {
+            Parts::Plain => Tick::NEVER,
+            Parts::Timed => Tick::from_nanos(self.bound.load(Ordering::Relaxed).cast_signed()),
+            Parts::Full => self.extra().map_or(Tick::NEVER, |extra| extra.own),
+        }
+    }
+
+    #[inline]
+    pub(super) fn bound(&self) -> Bound {
+        match self.parts {
+            Parts::Timed => Bound::Own,
+            Parts::Plain | Parts::Full => Bound::from_word(self.bound.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Of a new node.
+    #[inline]
+    pub(super) fn set_bound(&self, bound: Bound) {
+        if self.parts != Parts::Timed {
+            self.bound.store(bound.word(), Ordering::Relaxed);
+        }
     }
 
     #[inline]

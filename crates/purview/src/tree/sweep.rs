@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::ptr::NonNull;
 
 use crate::clock::Tick;
-use crate::error::By;
 use crate::list::Tag;
 use crate::observe::observer;
 use crate::state::{Done, Ended as Outcome, Ending};
@@ -40,11 +39,7 @@ pub(crate) fn sweep(first: &Ref, wake: &mut Wake<'_>, panics: &mut Panics) {
 fn sweep_one(first: Ref, wake: &mut Wake<'_>, panics: &mut Panics) -> Vec<Ref> {
     let mut aside = Aside::new();
     let (mut unit, others) = mark(&first, &mut aside);
-    for (grace, ended_at) in &aside.graces {
-        let node = grace.scope();
-        let until = node.grace().map_or(Tick::NEVER, |time| ended_at.after(time));
-        node.lower(until, &mut aside.kept);
-    }
+    aside.graces.iter().for_each(|grace| grace.scope().enter_again());
     for other in others {
         other.complete();
         unit.chain.append(other.chain);
@@ -64,10 +59,10 @@ fn sweep_one(first: Ref, wake: &mut Wake<'_>, panics: &mut Panics) -> Vec<Ref> {
     }
     unit.others.into_iter().chain(aside.kept).for_each(|context| let_go(context, wake, panics));
     let mut over = Vec::new();
-    for (grace, _) in aside.graces {
+    for grace in aside.graces {
         // Graces of no length end with their parent; on a manual clock nothing else comes to end them.
         let node = grace.scope();
-        if node.clock().is_manual() && node.limit() <= node.clock().now() {
+        if node.clock().is_manual() && node.timer_key().0 <= node.clock().now() {
             over.push(grace);
         } else {
             let_go(grace, wake, panics);
@@ -104,8 +99,8 @@ fn mark(first: &Ref, aside: &mut Aside) -> (Unit, Vec<Unit>) {
 
 /// What a sweep comes by and does not mark on the spot.
 struct Aside {
-    /// Children with a grace that is live, and when their parent ended.
-    graces: Vec<(Ref, Tick)>,
+    /// Children with a grace that is live.
+    graces: Vec<Ref>,
     /// Merged children, to be ended, with the end, and the unit that came to them.
     merged: Vec<(Ref, Ending, u64)>,
     /// Merged children that this sweep has ended.
@@ -179,10 +174,6 @@ impl Unit {
     fn mark_children(&mut self, parent: &Node, aside: &mut Aside) {
         let Some(ending) = parent.state().done().map(Done::ending) else { return };
         let at = parent.ended_at(ending);
-        if ending.by() == By::GraceOver && ending.origin() == parent.this() {
-            // Found over by its estimate, before its parent's sweep could hand the exact instant down.
-            parent.lower(at, &mut aside.kept);
-        }
         let mut shard = 0;
         // Counted again after each lock: shards made a moment before the end are certain to be seen only once a lock of this node has
         // been taken since. A thread that splits later finds the node done, and adds nothing (D3).
@@ -260,10 +251,10 @@ impl Unit {
         // Decided under this list's lock: a grace that has ended by itself is a child like any other, and may be being swept.
         if node.grace().is_some() && node.state().done().is_none() {
             node.listed.store(UNLISTED, Ordering::Release);
-            aside.graces.extend(context.map(|context| (context, at)));
+            aside.graces.extend(context);
             return;
         }
-        let ending = node.own_end_before(at).unwrap_or(ending);
+        let ending = node.own_end_before(ending, at).unwrap_or(ending);
         let mine = node.end_or_claim(ending);
         node.listed.store(UNLISTED, Ordering::Release);
         match context {
@@ -283,7 +274,7 @@ impl Node {
     fn end_merged(&self, ending: Ending) -> bool {
         let at = self.ended_at(ending);
         let _guard = self.guard();
-        self.end_or_claim(self.own_end_before(at).unwrap_or(ending))
+        self.end_or_claim(self.own_end_before(ending, at).unwrap_or(ending))
     }
 
     /// Ends it; or, where it has ended, claims it: that was noted by somebody who only looked at the clock, or at the parent,
