@@ -336,6 +336,10 @@ impl Node {
         }
         let mut ended: Option<&Node> = None;
         for node in owners.down() {
+            // A grace runs from the end of its parent, which may not have heard of it: no sweep follows an end that a poll has recorded.
+            if let (Some(above), Some(_), Some(parent)) = (ended, node.grace(), node.above()) {
+                parent.follow_unswept(above);
+            }
             // Polled before it is armed: one whose deadline has passed ends now, and not when the timer comes.
             if node.done().is_none() {
                 match ended.filter(|_| node.grace().is_none()) {
