@@ -392,8 +392,10 @@ impl Node {
         self.state().arm();
     }
 
-    /// Of a live grace whose parent is done: the timer is to come when it is over.
+    /// Of a live grace whose parent is done: the timer is to come when it is over. That is computed here in any case: parents first, so
+    /// nested graces are no recursion.
     pub(super) fn enter_again(&self) {
+        let _ = self.grace_over();
         self.with_timers(|timers| {
             if self.is_armed() {
                 self.enter(timers);

@@ -24,7 +24,9 @@ impl Node {
             return Some(known);
         }
         let parent = self.above()?;
-        let over = parent.ended_at(parent.state().done()?.ending()).after(grace);
+        let ended = parent.ended_at(parent.state().done()?.ending());
+        // A cancel may come between the parent's deadline and a timer that is late: what was said of the grace before stays.
+        let over = ended.min(parent.deadline()).after(grace);
         let never = Tick::NEVER.nanos();
         let set = extra.over_at.compare_exchange(
             never,
