@@ -158,6 +158,36 @@ fn an_answer_of_several_frames_that_are_there_arrives_whole() {
     }
 }
 
+/// A body without any data, which must not be polled after its end, like many streams.
+#[derive(Default)]
+struct Empty {
+    is_over: bool,
+}
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        assert!(!std::mem::replace(&mut self.is_over, true), "polled after its end");
+        Poll::Ready(None)
+    }
+}
+
+#[test]
+fn a_late_body_that_turns_out_empty_is_polled_once() {
+    for how in ENDS {
+        let server = Server::new();
+        let answer = server.late(how, Empty::default);
+        assert_eq!(answer.status(), StatusCode::OK, "{how:?}");
+        assert_eq!(collect(answer.into_body()).expect("all of it"), "", "{how:?}");
+        assert_eq!(server.root.statistics().children(), 0);
+    }
+}
+
 #[test]
 fn an_answer_that_was_there_before_and_is_read_afterwards_arrives_whole() {
     for how in ENDS {
