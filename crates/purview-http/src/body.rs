@@ -169,7 +169,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(crate) fn late(
         body: B,
         headers: &HeaderMap,
-        running: Running,
+        mut running: Running,
         task: &mut Task<'_>,
     ) -> Result<Self, Running> {
         if running.is_head || body.is_end_stream() {
@@ -178,12 +178,16 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         let left = said(headers).or(body.size_hint().exact());
         let mut body = Box::pin(body);
         let first = match body.as_mut().poll_frame(task) {
-            Poll::Ready(Some(Ok(frame))) => Some(frame),
-            Poll::Ready(None) => None,
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(None) => {
+                // It is whole. A body need not bear another poll after its end.
+                running.finish();
+                return Ok(Self::served(Watched::Gone, left, running, Reading::default()));
+            }
             Poll::Ready(Some(Err(_))) | Poll::Pending => return Err(running),
         };
         let mut reading = Reading::default();
-        reading.late().first = first;
+        reading.late().first = Some(first);
         Ok(Self::served(Watched::Boxed { body }, left, running, reading))
     }
 }
