@@ -6,7 +6,7 @@ use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use purview::time::ManualClock;
@@ -17,6 +17,7 @@ use tower::{Layer, Service, service_fn};
 use crate::support::{Parts, next, now, poll_once};
 
 const SECOND: Duration = Duration::from_secs(1);
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How a request's context comes to be done.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +201,52 @@ fn an_answer_that_was_there_before_and_is_read_afterwards_arrives_whole() {
     }
 }
 
+/// Data, and then trailers, as a call of gRPC is answered.
+struct Unary(Vec<Frame<Bytes>>);
+
+impl Body for Unary {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.pop().map(Ok))
+    }
+}
+
+/// A server reads frames one after the other, and time passes meanwhile.
+#[test]
+fn an_answer_is_whole_if_its_context_ends_between_two_frames() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut body = pin!(server.early(parts(&["one, ", "two, ", "three"])).into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "one, "));
+        server.end(how);
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "two, "));
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "three"));
+        assert!(body.is_end_stream());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(None)));
+
+        let server = Server::new();
+        let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+        let frames =
+            || Unary(vec![Frame::trailers(trailers.clone()), Frame::data("answer".into())]);
+        let mut service = server.layer().layer(service_fn(move |_request: Request<()>| {
+            ready(Ok::<_, BoxError>(Response::new(frames())))
+        }));
+        let answer = now(service.call(Request::new(()))).expect("an answer");
+        let mut body = pin!(answer.into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "answer"));
+        server.end(how);
+        let rest = now(body.as_mut().collect()).expect("all of it");
+        assert_eq!(rest.trailers().expect("they are there")[GRPC_STATUS], "0");
+    }
+}
+
 #[test]
 fn an_answer_given_at_the_end_of_the_grace_arrives_whole() {
     for how in ENDS {
@@ -336,6 +383,19 @@ fn a_late_stream_that_always_has_more_ends_some_seconds_later() {
         let broken = (0..2).any(|_| matches!(next(body.as_mut()), Poll::Ready(Some(Err(_)))));
         assert!(broken, "{how:?}");
         assert_eq!(server.root.statistics().children(), 0);
+    }
+}
+
+#[test]
+fn a_stream_under_way_that_always_has_more_breaks_off_at_once() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut body = pin!(server.early(Endless).into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(_)))));
+        server.end(how);
+        assert!(next(body.as_mut()).is_pending(), "what there was can be sent");
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Err(_)))));
+        assert!(matches!(next(body.as_mut()), Poll::Ready(None)));
     }
 }
 
