@@ -1,6 +1,6 @@
 //! Answers that are given when the request's context is done: they arrive whole, and streams that are under way do not go on.
 
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
@@ -265,6 +265,32 @@ fn an_answer_given_at_the_end_of_the_grace_arrives_whole() {
         assert!(poll_once(answer.as_mut()).is_pending());
         server.clock.advance(SECOND);
         let answer = now(answer).expect("an answer");
+        assert_eq!(collect(answer.into_body()).expect("all of it"), "its own");
+    }
+}
+
+/// A handler looks at its context, and that is done before the layer looks.
+#[test]
+fn a_handler_sees_the_end_of_its_context_before_it_is_dropped() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut service = server.layer().layer(service_fn(|request: Request<()>| {
+            let ctx = request.context().expect("the layer is there").clone();
+            let (server, mut polls) = (&server, 0);
+            poll_fn(move |_| {
+                let is_done = ctx.is_done();
+                polls += 1;
+                if polls == 2 {
+                    server.end(how);
+                }
+                let answer = || Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("its own")));
+                if is_done { Poll::Ready(answer()) } else { Poll::Pending }
+            })
+        }));
+        let mut answer = pin!(service.call(Request::new(())));
+        assert!(poll_once(answer.as_mut()).is_pending());
+        let answer = now(answer).expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{how:?}");
         assert_eq!(collect(answer.into_body()).expect("all of it"), "its own");
     }
 }
