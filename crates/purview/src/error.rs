@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
 
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -150,8 +150,9 @@ impl Error {
     /// Whether `err` is an end by the [rule of groups](crate::TaskGroup#failures-and-ends), this being the context's error.
     pub(crate) fn is_all_of(&self, err: &(dyn std::error::Error + 'static)) -> bool {
         let is_this = |found: &Error| found.origin().context() == self.origin().context();
+        // An error that cannot be displayed has no text.
         links(err).any(|link| link.downcast_ref().is_some_and(is_this))
-            || err.to_string() == self.to_string()
+            || text(err).is_ok_and(|theirs| text(self).is_ok_and(|ours| theirs == ours))
     }
 
     fn root(&self) -> Ending {
@@ -288,6 +289,13 @@ pub(crate) fn source_of_shown<'a>(
     if FINDING.with(Cell::get) { Some(shown) } else { source }
 }
 
+/// What `err` displays. `to_string` panics where the error cannot be displayed.
+fn text(err: &dyn std::error::Error) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    write!(text, "{err}")?;
+    Ok(text)
+}
+
 /// Displays an error with all its sources, leaving out a source whose text is part of the text before it.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
@@ -296,12 +304,12 @@ const LINKS: usize = 32;
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = self.0.to_string();
+        let mut last = text(self.0)?;
         f.write_str(&last)?;
         let mut link = self.0;
         for _ in 0..LINKS {
             let Some(source) = link.source() else { return Ok(()) };
-            let text = source.to_string();
+            let text = text(source)?;
             if !last.contains(&text) {
                 write!(f, ": {text}")?;
                 last = text;
