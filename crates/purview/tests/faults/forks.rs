@@ -12,6 +12,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
+use purview::leak::Check;
 use purview::{Context, OnDone, Semaphore};
 
 use crate::child::{DONE, alone};
@@ -128,6 +129,42 @@ fn f21_a_child_forked_while_another_thread_reads_the_clock_for_the_first_time_ha
             });
             assert_eq!(status, DONE << 8, "round {round}");
         }
+    });
+}
+
+#[test]
+fn f21_a_child_forked_while_contexts_are_listed_for_a_leak_check_has_checks_of_its_own() {
+    alone(|| {
+        let check = Check::new();
+        let (handle, over) = (check.handle(), AtomicBool::new(false));
+        let begun = Barrier::new(4);
+        thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    let _entered = handle.enter();
+                    begun.wait();
+                    while !over.load(Ordering::Relaxed) {
+                        let (ctx, guard) = Context::background().with_cancel();
+                        guard.cancel();
+                        drop(ctx);
+                    }
+                });
+            }
+            begun.wait();
+            let fork = |_: &u32| {
+                forked(|| {
+                    let own = Check::new();
+                    let held = Context::background().with_cancel();
+                    assert_eq!(own.leaks().contexts().len(), 1);
+                    drop(held);
+                    own.assert_none(Duration::ZERO);
+                })
+            };
+            let failed = (0..100).find(|round| fork(round) != DONE << 8);
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None, "the round");
+        });
+        check.assert_none(HOUR);
     });
 }
 
