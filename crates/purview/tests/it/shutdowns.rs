@@ -691,3 +691,38 @@ fn a_force_that_comes_while_work_blocks_is_obeyed_when_it_returns_and_reported()
     assert!(text.starts_with("forced down after 60.000s: SIGINT, then SIGINT again\n"), "{text}");
     assert_eq!(names(report.abandoned()), ["close"], "it was not begun");
 }
+
+#[test]
+fn a_phase_that_is_over_keeps_nothing_of_a_shutdown_within_it() {
+    /// An error that is kept where its failure is.
+    #[derive(Debug)]
+    struct Kept(#[expect(dead_code, reason = "counted")] Arc<()>);
+    impl std::fmt::Display for Kept {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("kept")
+        }
+    }
+    impl std::error::Error for Kept {}
+    /// Runs each task at once, on the thread that spawns it.
+    #[derive(Default)]
+    struct Here;
+    impl purview::Spawn for Here {
+        fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+            block_on(task);
+        }
+    }
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    signal.cancel_with("SIGTERM");
+    drop(shutdown.run_blocking());
+    let kept = Arc::new(());
+    let mut late = phases[0].nested("late");
+    let flush = late.phase("flush", SECOND);
+    let error = Kept(Arc::clone(&kept));
+    let group: TaskGroup<Kept, Here> = TaskGroup::new(&Context::background());
+    group.spawn(async move |_ctx| Err(error));
+    flush.own(group);
+    let report = late.run_blocking();
+    assert_eq!((report.failures().len(), report.forced().is_some()), (1, true));
+    drop((report, flush));
+    assert_eq!(Arc::strong_count(&kept), 1);
+}
