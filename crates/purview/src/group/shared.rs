@@ -369,3 +369,39 @@ impl<S> Drop for UnusedRoom<'_, S> {
         }
     }
 }
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Error, TaskGroup};
+    use std::sync::mpsc;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("reported by the hook");
+        }
+    }
+
+    /// As by a thread that has entered a task before the end, and hands it over only now.
+    #[test]
+    fn what_waits_for_room_goes_also_when_another_ones_drop_has_panicked() {
+        let ctx = Context::background();
+        let group: TaskGroup<Error> = TaskGroup::builder(&ctx).limit(1).build();
+        group.spawn_thread(|ctx| Err(ctx.done().wait()));
+        let bomb = Bomb;
+        group.spawn_thread(move |_ctx| {
+            std::mem::forget(bomb);
+            unreachable!("it never begins")
+        });
+        group.cancel_with("enough");
+        while !group.is_empty() {
+            std::thread::yield_now();
+        }
+        let (late, is_gone) = mpsc::channel::<()>();
+        group.shared.begin_later(Box::new(move || drop(late)));
+        assert_eq!(is_gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(group.shared.so_far().unbegun, 2);
+    }
+}
