@@ -177,9 +177,11 @@ fn f21_callbacks_that_wait_for_their_thread_run_in_the_parent_alone() {
         let (ctx, _guard) = Context::background().with_timeout(1_000 * MICRO);
         ctx.on_done(move |_| {
             let status = forked(|| {
+                // On a busy machine the parent may have called it before the fork.
+                let called = CALLED.load(Ordering::SeqCst);
                 // All that is on its way to the child's thread comes before what this waits for.
                 (0..3).for_each(|_| everything());
-                assert_eq!(CALLED.load(Ordering::SeqCst), 0, "in the child");
+                assert_eq!(CALLED.load(Ordering::SeqCst), called, "in the child");
             });
             assert!(say.send(status).is_ok());
         })
