@@ -190,13 +190,16 @@ impl<S> Shared<S> {
 
     /// Begins what there is room for. Not within itself: a runtime may end a task while it is handed over.
     fn begin_waiting(&self) {
-        let mut panics = Panics::new(); // of a runtime that does not take a task
+        let mut panics = Panics::new(); // of a runtime that does not take a task, and of drops
         while !lock(&self.backlog).is_empty() {
             // Pairs with the one below: who finds somebody at it has done his part before, and that one sees it.
             if self.starting.swap(true, Ordering::AcqRel) {
                 break;
             }
-            while let Some(begin) = self.next_waiting() {
+            loop {
+                let mut next = None;
+                panics.catch(|| next = self.next_waiting()); // it may drop what the user's tasks have
+                let Some(begin) = next else { break };
                 panics.catch(begin);
             }
             self.starting.swap(false, Ordering::AcqRel);
