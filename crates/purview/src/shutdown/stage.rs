@@ -232,7 +232,10 @@ impl Stage {
     }
 
     pub(super) fn add_nested(&self, nested: Arc<Nested>) {
-        self.taking_part().nested.push(nested);
+        let mut parts = self.taking_part();
+        if !parts.is_over {
+            parts.nested.push(nested); // or else no report will ask for it
+        }
     }
 
     pub(super) fn remove_nested(&self, nested: &Arc<Nested>) {
