@@ -726,3 +726,38 @@ fn a_phase_that_is_over_keeps_nothing_of_a_shutdown_within_it() {
     drop((report, flush));
     assert_eq!(Arc::strong_count(&kept), 1);
 }
+
+#[test]
+fn a_nested_shutdown_that_ends_while_the_outer_one_reads_it_is_in_the_report_whole() {
+    const HOLDS: usize = 300;
+    for round in 0..200 {
+        let clock = ManualClock::new();
+        let (told, signal) = clock.root().with_cancel();
+        let mut shutdown = Shutdown::new(&told);
+        let drain = shutdown.phase("drain", SECOND);
+        let mut search = drain.nested("search");
+        let flush = search.phase("flush", SECOND * 60);
+        let mut index = flush.nested("index");
+        let merge = index.phase("merge", SECOND * 60);
+        let _segment = merge.hold("segment 3");
+        // It takes time to read these: the inner one its own, the outer one first some of its own.
+        let hold_each = |phase: &Phase, count| -> Vec<Hold> {
+            (0..count).map(|n: usize| phase.hold(n.to_string())).collect()
+        };
+        let _holds = [hold_each(&flush, HOLDS), hold_each(&drain, round * 2 * HOLDS / 200)];
+        signal.cancel_with("SIGTERM");
+        let mut run = pin!(shutdown.run());
+        let mut nested = Box::pin(search.run());
+        assert!(poll_once(run.as_mut()).is_pending() && poll_once(nested.as_mut()).is_pending());
+        let report = std::thread::scope(|s| {
+            s.spawn(|| block_on(nested));
+            clock.advance(SECOND);
+            block_on(run)
+        });
+        let [(_, search)] = report.nested() else { panic!("round {round}: {report}") };
+        assert_eq!(names(search.abandoned()).len(), 64, "round {round}: {report}");
+        assert_eq!(search.abandoned_count(), HOLDS + 1, "round {round}: {report}");
+        let [(_, index)] = search.nested() else { panic!("round {round}: {report}") };
+        assert_eq!(names(index.abandoned()), ["segment 3"], "round {round}");
+    }
+}
