@@ -761,3 +761,32 @@ fn a_nested_shutdown_that_ends_while_the_outer_one_reads_it_is_in_the_report_who
         assert_eq!(names(index.abandoned()), ["segment 3"], "round {round}");
     }
 }
+
+#[test]
+fn a_report_that_is_made_while_holds_are_dropped_has_each_of_them_once() {
+    const HOLDS: usize = 500;
+    for round in 0..100 {
+        let Service { signal, again, phases, shutdown, clock: _clock } = service();
+        let holds: Vec<Hold> = (0..HOLDS).map(|n| phases[1].hold(n.to_string())).collect();
+        let mut run = pin!(shutdown.run());
+        signal.cancel_with("SIGTERM");
+        assert!(poll_once(run.as_mut()).is_pending());
+        let dropped = AtomicUsize::new(0);
+        let report = std::thread::scope(|s| {
+            s.spawn(|| {
+                for hold in holds {
+                    drop(hold);
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while dropped.load(Ordering::Relaxed) < round * 4 {
+                std::hint::spin_loop();
+            }
+            again.cancel_with("SIGTERM again");
+            block_on(run)
+        });
+        let drain = &report.phases()[1];
+        let counts = [drain.finished(), drain.canceled(), report.abandoned_count()];
+        assert_eq!(counts.iter().sum::<usize>(), HOLDS, "round {round}: {counts:?}");
+    }
+}
