@@ -1,5 +1,6 @@
 //! The response's body: the request lasts until its last byte.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -19,8 +20,9 @@ pin_project! {
     /// A response's body under its request's context.
     ///
     /// When the context is done before the body is, the body breaks off with the context's [`Error`](purview::Error), so that no client
-    /// takes half a response for a whole one. A response of which nothing was read by then is not under way: what its body has at
-    /// hand is read to its end, for up to 5 seconds, and it breaks off where it would wait.
+    /// takes half a response for a whole one. A response whose rest is at hand by then is sent whole, if that is no more than 16 frames. One
+    /// of which nothing was read by then is not under way: what its body has at hand is read to its end, for up to 5 seconds, and it
+    /// breaks off where it would wait.
     ///
     /// Dropped before its end, it ends the context: the client has gone.
     pub struct ResponseBody<B> {
@@ -89,8 +91,8 @@ struct Reading {
 /// What is needed of a body whose context is done.
 #[derive(Default)]
 struct Late {
-    /// The first frame, which was read before the response was taken for one.
-    first: Option<Frame<Bytes>>,
+    /// What was read ahead: the first frame, to know that there is one; or all that was left.
+    frames: VecDeque<Frame<Bytes>>,
     /// Ends when the rest has to be there.
     last_call: Option<(Context, CancelGuard)>,
     /// Why it has broken off. The server is yet to hear it.
@@ -100,16 +102,33 @@ struct Late {
 /// How long a response that was at hand when its context was done may take to be read.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
-impl Late {
-    /// Whether the server has all that is kept here.
-    fn is_read(&self) -> bool {
-        self.first.is_none() && self.broken.is_none()
+/// The most frames that are read ahead. A response that is made as a whole has fewer, and a stream may have more without an end.
+const MOST_AHEAD: usize = 16;
+
+/// All that is left of a body, if it is at hand: then a response that is under way is whole without a wait.
+fn rest<B: Body<Data = Bytes>>(
+    mut body: Pin<&mut B>,
+    task: &mut Task<'_>,
+) -> Option<VecDeque<Frame<Bytes>>> {
+    let mut frames = VecDeque::new();
+    while !body.is_end_stream() {
+        match body.as_mut().poll_frame(task) {
+            Poll::Ready(Some(Ok(frame))) if frames.len() < MOST_AHEAD => frames.push_back(frame),
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(_)) | Poll::Pending => return None,
+        }
     }
+    Some(frames)
 }
 
 impl Reading {
     fn late(&mut self) -> &mut Late {
         self.late.get_or_insert_default()
+    }
+
+    /// Whether the server has all that is kept here.
+    fn is_read(&self) -> bool {
+        self.late.as_ref().is_none_or(|late| late.frames.is_empty() && late.broken.is_none())
     }
 
     /// Whether a body whose context is done may be read on.
@@ -169,7 +188,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(crate) fn late(
         body: B,
         headers: &HeaderMap,
-        running: Running,
+        mut running: Running,
         task: &mut Task<'_>,
     ) -> Result<Self, Running> {
         if running.is_head || body.is_end_stream() {
@@ -178,12 +197,16 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         let left = said(headers).or(body.size_hint().exact());
         let mut body = Box::pin(body);
         let first = match body.as_mut().poll_frame(task) {
-            Poll::Ready(Some(Ok(frame))) => Some(frame),
-            Poll::Ready(None) => None,
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(None) => {
+                // It is whole. A body need not bear another poll after its end.
+                running.finish();
+                return Ok(Self::served(Watched::Gone, left, running, Reading::default()));
+            }
             Poll::Ready(Some(Err(_))) | Poll::Pending => return Err(running),
         };
         let mut reading = Reading::default();
-        reading.late().first = first;
+        reading.late().frames.push_back(first);
         Ok(Self::served(Watched::Boxed { body }, left, running, reading))
     }
 }
@@ -212,16 +235,28 @@ where
                 if let Some(error) = reading.late.as_mut().and_then(|late| late.broken.take()) {
                     return Poll::Ready(Some(Err(error)));
                 }
-                let Some(serving) = body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
                 // Whether the context is done comes first: a body that always has more would never wait for it.
                 let is_ended = running.as_ref().is_some_and(Running::is_ended);
-                let first = reading.late.as_mut().and_then(|late| late.first.take());
-                let polled = if let Some(first) = first {
-                    Poll::Ready(Some(Ok(first)))
-                } else if is_ended && !serving.is_end_stream() && !reading.goes_on() {
-                    Poll::Pending
-                } else {
-                    serving.poll_frame(task).map_err(Into::into)
+                let ahead = reading.late.as_mut().and_then(|late| late.frames.pop_front());
+                let polled = match body.as_mut().as_pin_mut() {
+                    _ if ahead.is_some() => Poll::Ready(ahead.map(Ok)),
+                    None => return Poll::Ready(None),
+                    Some(serving) if is_ended && reading.is_under_way => {
+                        match rest(serving, task) {
+                            Some(mut frames) => {
+                                body.set(Watched::Gone);
+                                running.iter_mut().for_each(Running::finish);
+                                let first = frames.pop_front();
+                                reading.late().frames = frames;
+                                Poll::Ready(first.map(Ok))
+                            }
+                            None => Poll::Pending,
+                        }
+                    }
+                    Some(serving) if is_ended && !serving.is_end_stream() && !reading.goes_on() => {
+                        Poll::Pending
+                    }
+                    Some(serving) => serving.poll_frame(task).map_err(Into::into),
                 };
                 let is_over = match polled {
                     Poll::Ready(Some(Ok(ref frame))) => {
@@ -232,7 +267,7 @@ where
                         if let Some(running) = running.as_mut().filter(|_| *left == Some(0)) {
                             running.note_whole();
                         }
-                        body.get().is_none_or(Body::is_end_stream)
+                        reading.is_read() && body.get().is_none_or(Body::is_end_stream)
                     }
                     Poll::Ready(Some(Err(error))) if is_ended => {
                         body.set(Watched::Gone);
@@ -256,7 +291,9 @@ where
                 };
                 match running {
                     Some(running) if is_over => running.finish(),
-                    Some(running) if is_ended => reading.call_last(running.dropped()),
+                    Some(running) if is_ended && !running.is_over() => {
+                        reading.call_last(running.dropped());
+                    }
                     _ => reading.is_under_way = true,
                 }
                 polled
@@ -269,8 +306,7 @@ where
             Kind::Passed { body } => body.is_end_stream(),
             Kind::Text { text } => text.is_none(),
             Kind::Served { body, reading, .. } => {
-                reading.late.as_ref().is_none_or(|late| late.is_read())
-                    && body.get().is_none_or(Body::is_end_stream)
+                reading.is_read() && body.get().is_none_or(Body::is_end_stream)
             }
         }
     }
@@ -281,20 +317,21 @@ where
             Kind::Text { text } => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Served { body, reading, .. } => {
                 let rest = body.get().map(Body::size_hint);
-                let first = reading.late.as_ref().and_then(|late| late.first.as_ref()?.data_ref());
-                behind(first.map_or(0, Bytes::len) as u64, rest)
+                let frames = reading.late.iter().flat_map(|late| &late.frames);
+                let ahead = frames.filter_map(|frame| Some(frame.data_ref()?.len() as u64));
+                behind(ahead.sum(), rest)
             }
         }
     }
 }
 
-/// The size of `first` bytes and what comes after them.
-fn behind(first: u64, rest: Option<SizeHint>) -> SizeHint {
+/// The size of `ahead` bytes and what comes after them.
+fn behind(ahead: u64, rest: Option<SizeHint>) -> SizeHint {
     let rest = rest.unwrap_or_else(|| SizeHint::with_exact(0));
     let mut size = SizeHint::new();
-    size.set_lower(rest.lower().saturating_add(first));
+    size.set_lower(rest.lower().saturating_add(ahead));
     if let Some(upper) = rest.upper() {
-        size.set_upper(upper.saturating_add(first));
+        size.set_upper(upper.saturating_add(ahead));
     }
     size
 }

@@ -73,7 +73,9 @@ where
                 Poll::Ready(Ok(response))
             }
             Projected::Running { mut handler, done, running, is_begun } => {
-                let Some(handling) = handler.as_mut().as_pin_mut() else { return Poll::Pending };
+                let Some(mut handling) = handler.as_mut().as_pin_mut() else {
+                    return Poll::Pending;
+                };
                 // A handler that has no time any more does not begin.
                 if !std::mem::replace(is_begun, true) {
                     if let Some(ended) = running.as_ref().and_then(|it| it.request().err()) {
@@ -82,41 +84,50 @@ where
                         return Poll::Ready(Ok(of_layer(&ended, running)));
                     }
                 }
-                // First, so that an answer that is there is not thrown away.
-                if let Poll::Ready(result) = handling.poll(task) {
-                    handler.set(None);
-                    let Some(mut running) = running.take() else { return Poll::Pending };
-                    return Poll::Ready(match result {
-                        Ok(mut response) => {
-                            let ended = running.ended();
-                            running.sign(response.headers_mut());
-                            let (parts, body) = response.into_parts();
-                            let body = match ended {
-                                None => ResponseBody::new(body, &parts.headers, running),
-                                Some(ended) => {
-                                    match ResponseBody::late(body, &parts.headers, running, task) {
-                                        Ok(body) => body,
-                                        Err(running) => {
-                                            return Poll::Ready(Ok(of_layer(&ended, running)));
-                                        }
-                                    }
-                                }
-                            };
-                            Ok(Response::from_parts(parts, body))
+                // First, so that an answer that is there is not thrown away. If its context is done only after that, it is polled once
+                // more: it may have an answer as soon as it sees the end.
+                let polled = match handling.as_mut().poll(task) {
+                    Poll::Ready(result) => Ok(result),
+                    Poll::Pending => {
+                        let ended = ready!(done.poll(task));
+                        match handling.poll(task) {
+                            Poll::Ready(result) => Ok(result),
+                            Poll::Pending => Err(ended),
                         }
-                        Err(err) => {
-                            running.finish();
-                            Err(err)
-                        }
-                    });
-                }
-                let ended = ready!(done.poll(task));
+                    }
+                };
                 handler.set(None);
-                let Some(running) = running.take() else { return Poll::Pending };
-                Poll::Ready(Ok(of_layer(&ended, running)))
+                let Some(mut running) = running.take() else { return Poll::Pending };
+                Poll::Ready(match polled {
+                    Ok(Ok(response)) => Ok(of_handler(response, running, task)),
+                    Ok(Err(err)) => {
+                        running.finish();
+                        Err(err)
+                    }
+                    Err(ended) => Ok(of_layer(&ended, running)),
+                })
             }
         }
     }
+}
+
+/// The handler's response, as long as there is something of it to be sent.
+fn of_handler<R: Body<Data = Bytes>>(
+    mut response: Response<R>,
+    running: Running,
+    task: &mut Task<'_>,
+) -> Response<ResponseBody<R>> {
+    let ended = running.ended();
+    running.sign(response.headers_mut());
+    let (parts, body) = response.into_parts();
+    let body = match ended {
+        None => ResponseBody::new(body, &parts.headers, running),
+        Some(ended) => match ResponseBody::late(body, &parts.headers, running, task) {
+            Ok(body) => body,
+            Err(running) => return of_layer(&ended, running),
+        },
+    };
+    Response::from_parts(parts, body)
 }
 
 /// The layer's answer to a request whose context is done.

@@ -381,10 +381,10 @@ async fn connection<S, B>(
 }
 
 /// Lets a client that still sends read its answer: a connection that is closed on what it has sent is reset, and the answer can be
-/// lost with it. (Go waits for as long, nginx calls it a lingering close.)
+/// lost with it. A client of HTTP/2 sends as long as it reads. (Go waits for as long, nginx calls it a lingering close.)
 async fn linger(line: Arc<Line>, told: &Context) {
     // After an upgrade, it is somebody else's.
-    if Arc::strong_count(&line) == 1 && line.has_unread() {
+    if Arc::strong_count(&line) == 1 && (line.is_http2() || line.has_unread()) {
         let _ = line.end_writing(); // if hyper has not: it is to see the end
         let (moment, _guard) = told.without_cancel().with_timeout(LINGER);
         let _ = moment.run(Box::pin(line.discard())).await; // boxed: few connections need its room

@@ -78,7 +78,7 @@ impl Wake for Crossing {
     }
 }
 
-/// Makes a token that is canceled when `ctx` ends.
+/// Makes a token that is canceled when `ctx` ends; of a context that is done, one that is canceled.
 ///
 /// The token is for code that knows no contexts: canceling it cancels neither the context nor another token of it.
 ///
@@ -101,17 +101,13 @@ pub fn to_token(ctx: &Context) -> CancellationToken {
         return CancellationToken::new();
     }
     let ctx = ctx.base();
-    if let Some(source) = Source::of(ctx.id()) {
-        return source.token.child_token();
+    let source = Source::of(ctx.id()).unwrap_or_else(|| Source::at(&ctx));
+    let token = source.token.child_token();
+    // It may be made when the context is done and the callback is yet to be called, such as behind one that runs now.
+    if ctx.is_done() {
+        token.cancel();
     }
-    let source = Arc::new(Source { ctx: ctx.id(), token: CancellationToken::new() });
-    let at_end = Arc::clone(&source);
-    let registration = ctx.on_done(move |_| at_end.token.cancel()); // at once, if it has ended
-    let first = source.enter();
-    if Arc::ptr_eq(&first, &source) {
-        registration.detach();
-    }
-    first.token.child_token()
+    token
 }
 
 /// The token of a context, whose children are all that [`to_token`] makes. It is kept by the context's callback, and so goes when
@@ -129,6 +125,18 @@ fn sources() -> MutexGuard<'static, BTreeMap<ContextId, Weak<Source>>> {
 }
 
 impl Source {
+    /// Makes the one of `ctx`, with its callback there.
+    fn at(ctx: &Context) -> Arc<Source> {
+        let source = Arc::new(Source { ctx: ctx.id(), token: CancellationToken::new() });
+        let at_end = Arc::clone(&source);
+        let registration = ctx.on_done(move |_| at_end.token.cancel()); // at once, if it has ended
+        let first = source.enter();
+        if Arc::ptr_eq(&first, &source) {
+            registration.detach();
+        }
+        first
+    }
+
     fn of(ctx: ContextId) -> Option<Arc<Source>> {
         sources().get(&ctx).and_then(Weak::upgrade)
     }

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
 
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -150,8 +150,9 @@ impl Error {
     /// Whether `err` is an end by the [rule of groups](crate::TaskGroup#failures-and-ends), this being the context's error.
     pub(crate) fn is_all_of(&self, err: &(dyn std::error::Error + 'static)) -> bool {
         let is_this = |found: &Error| found.origin().context() == self.origin().context();
+        // An error that cannot be displayed has no text.
         links(err).any(|link| link.downcast_ref().is_some_and(is_this))
-            || err.to_string() == self.to_string()
+            || text(err).is_ok_and(|theirs| text(self).is_ok_and(|ours| theirs == ours))
     }
 
     fn root(&self) -> Ending {
@@ -174,33 +175,65 @@ impl Drop for Error {
     }
 }
 
+/// Without recursion, where the cause is another context's error.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind() {
-            ErrorKind::Canceled => "context canceled",
-            ErrorKind::DeadlineExceeded => "context deadline exceeded",
-        })?;
-        match self.cause() {
-            Some(cause) => write!(f, ": {cause}"),
-            None => Ok(()),
+        let mut link: &(dyn std::error::Error + 'static) = self;
+        loop {
+            let next = content(link);
+            if let Some(error) = link.downcast_ref::<Error>() {
+                f.write_str(match error.kind() {
+                    ErrorKind::Canceled => "context canceled",
+                    ErrorKind::DeadlineExceeded => "context deadline exceeded",
+                })?;
+                f.write_str(if next.is_some() { ": " } else { "" })?;
+            } else if next.is_none() {
+                return write!(f, "{link}");
+            }
+            // An io::Error displays its content and nothing else.
+            let Some(next) = next else { return Ok(()) };
+            link = next;
         }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.kind())
-            .field("cause", &self.cause())
-            .field("origin", self.origin())
-            .finish()
+        fmt::Debug::fmt(&Nested(self, 0), f)
+    }
+}
+
+/// Shows an error with what it contains, which is this deep in another one. What is too deep is displayed.
+struct Nested<'a>(&'a (dyn std::error::Error + 'static), usize);
+
+impl fmt::Debug for Nested<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Nested(link, depth) = self;
+        let content = content(link).map(|content| Nested(content, depth + 1));
+        match (link.downcast_ref::<Error>(), link.downcast_ref::<io::Error>(), content) {
+            (Some(_), ..) | (_, Some(_), Some(_)) if depth > LINKS => write!(f, "{link}"),
+            (Some(error), _, cause) => f
+                .debug_struct("Error")
+                .field("kind", &error.kind())
+                .field("cause", &cause)
+                .field("origin", error.origin())
+                .finish(),
+            // As its own Debug, which would begin to count anew.
+            (None, Some(error), Some(content)) => f
+                .debug_struct("Custom")
+                .field("kind", &error.kind())
+                .field("error", &content)
+                .finish(),
+            _ => fmt::Debug::fmt(link, f),
+        }
     }
 }
 
 /// The text contains the cause, so `source()` is the cause's own source: a chain that is displayed says nothing twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause()?.source()
+        let innermost = std::iter::successors(Some(self as _), |link| content(*link)).last()?;
+        if innermost.is::<Error>() { None } else { innermost.source() }
     }
 }
 
@@ -216,18 +249,20 @@ const FOLLOWED: usize = 1000;
 fn links<'a>(
     err: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    let next = |link: &&'a (dyn std::error::Error + 'static)| {
-        let link = *link;
-        // An io::Error's source is its content's source: the content itself has to be asked for. So it is with an Error's cause.
-        if let Some(content) = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            return Some(content as _);
-        }
-        match link.downcast_ref::<Error>() {
-            Some(error) => error.cause().map(|cause| &**cause as _),
-            None => behind(link),
-        }
-    };
+    let next =
+        |link: &&'a (dyn std::error::Error + 'static)| content(*link).or_else(|| behind(*link));
     std::iter::successors(Some(err), next).take(FOLLOWED)
+}
+
+/// Returns what `link` contains and displays: the content of an `io::Error`, or the cause of an [`Error`]. Their `source()` is the source
+/// of that.
+fn content<'a>(
+    link: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    if let Some(error) = link.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|content| content as _);
+    }
+    link.downcast_ref::<Error>()?.cause().map(|cause| &**cause as _)
 }
 
 /// Returns the source of `link`; for an error of this crate that displays another one, that one.
@@ -254,6 +289,13 @@ pub(crate) fn source_of_shown<'a>(
     if FINDING.with(Cell::get) { Some(shown) } else { source }
 }
 
+/// What `err` displays. `to_string` panics where the error cannot be displayed.
+fn text(err: &dyn std::error::Error) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    write!(text, "{err}")?;
+    Ok(text)
+}
+
 /// Displays an error with all its sources, leaving out a source whose text is part of the text before it.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 
@@ -262,12 +304,12 @@ const LINKS: usize = 32;
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = self.0.to_string();
+        let mut last = text(self.0)?;
         f.write_str(&last)?;
         let mut link = self.0;
         for _ in 0..LINKS {
             let Some(source) = link.source() else { return Ok(()) };
-            let text = source.to_string();
+            let text = text(source)?;
             if !last.contains(&text) {
                 write!(f, ": {text}")?;
                 last = text;

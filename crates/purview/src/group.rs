@@ -79,7 +79,7 @@ pub(crate) use task::panicked;
 /// # Failures and ends
 /// A task's `Err` is a failure, unless it only reports that the task was canceled. It is an *end* if the group's context is done and
 /// either the context's error is in its chain, as [`Error::find`](crate::Error::find) follows it, or its text is exactly the text of
-/// that error. The error of another context, such as the deadline of a query, is a failure.
+/// that error. So the error of another context with another text is a failure: the deadline of a query in a group that was canceled.
 ///
 /// The text is compared for errors that hide their content: an `anyhow::Error` or `eyre::Report` that becomes a box cannot be
 /// downcast. Neither can the [cause](Failure::cause) of a failure that was made of one, unless the group is given

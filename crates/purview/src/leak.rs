@@ -31,6 +31,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+#[cfg(unix)]
+pub(crate) use ledger::{Held, hold};
 pub(crate) use ledger::{Listed, check_of, derived, dropped, ended, register};
 pub use report::{LeakedContext, Leaks};
 

@@ -55,6 +55,8 @@ pub(super) struct Line {
     is_ahead: AtomicBool,
     /// The peer has sent enough to know which HTTP it speaks. Written by the socket.
     is_decided: AtomicBool,
+    /// And that is HTTP/2. Written by the socket.
+    is_http2: AtomicBool,
 }
 
 impl Line {
@@ -69,6 +71,7 @@ impl Line {
             is_flushed: AtomicBool::new(true),
             is_ahead: AtomicBool::new(false),
             is_decided: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
         })
     }
 
@@ -77,8 +80,14 @@ impl Line {
         self.is_decided.load(Ordering::Relaxed)
     }
 
-    pub(super) fn decide(&self) {
+    pub(super) fn decide(&self, is_http2: bool) {
+        self.is_http2.store(is_http2, Ordering::Relaxed);
         self.is_decided.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer speaks HTTP/2: then it sends also while it only reads, that it has room for more.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
     }
 
     /// From here on the client waits for that.

@@ -62,9 +62,10 @@ impl Socket {
         let expected = &PREFACE[self.preface..];
         let common = expected.len().min(bytes.len());
         self.preface += common;
-        if expected[..common] != bytes[..common] || self.preface == PREFACE.len() {
+        let is_preface = expected[..common] == bytes[..common];
+        if !is_preface || self.preface == PREFACE.len() {
             self.preface = PREFACE.len();
-            self.line.decide();
+            self.line.decide(is_preface);
         }
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct ContextTimer {
 /// A hundred years.
 const LATE: Duration = Duration::from_secs(100 * 31_557_600);
 
+/// Longer than it takes to look at a clock twice.
+const SOON: Duration = Duration::from_secs(3600);
+
 /// A timeout for hyper, which adds it to an instant without a check. One that long is none.
 pub(super) fn limit(timeout: Duration) -> Option<Duration> {
     (timeout < LATE).then_some(timeout)
@@ -47,8 +50,16 @@ impl Timer for ContextTimer {
     }
 
     fn now(&self) -> Instant {
-        let now = self.late.deadline().zip(self.late.remaining());
-        now.map_or_else(Instant::now, |(deadline, left)| deadline - left)
+        let told = |(deadline, left): (Instant, Duration)| deadline - left;
+        let late = self.late.deadline().zip(self.late.remaining());
+        match late {
+            Some((_, Duration::ZERO)) => {
+                // A manual clock may come to be that old, and can tell no more than 292 years.
+                let (later, _guard) = self.base.with_timeout(SOON);
+                later.deadline().zip(later.remaining()).map_or_else(Instant::now, told)
+            }
+            late => late.map_or_else(Instant::now, told),
+        }
     }
 }
 
@@ -135,11 +146,12 @@ impl Future for Dozing {
         // Taken out meanwhile: a waker is somebody else's code.
         let set = timer.alarm().take();
         let mut alarm = set.unwrap_or_else(|| timer.timer.sleep_until(*deadline));
-        while alarm.as_mut().poll(task).is_ready() {
-            if timer.now() >= *deadline {
+        if alarm.as_mut().poll(task).is_ready() {
+            // It may have been set for an earlier deadline.
+            alarm = timer.timer.sleep_until(*deadline);
+            if alarm.as_mut().poll(task).is_ready() {
                 return Poll::Ready(());
             }
-            alarm = timer.timer.sleep_until(*deadline);
         }
         *timer.alarm() = Some(alarm);
         Poll::Pending

@@ -1,12 +1,12 @@
 //! Answers that are given when the request's context is done: they arrive whole, and streams that are under way do not go on.
 
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context as Task, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use purview::time::ManualClock;
@@ -17,6 +17,7 @@ use tower::{Layer, Service, service_fn};
 use crate::support::{Parts, next, now, poll_once};
 
 const SECOND: Duration = Duration::from_secs(1);
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How a request's context comes to be done.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +159,36 @@ fn an_answer_of_several_frames_that_are_there_arrives_whole() {
     }
 }
 
+/// A body without any data, which must not be polled after its end, like many streams.
+#[derive(Default)]
+struct Empty {
+    is_over: bool,
+}
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        assert!(!std::mem::replace(&mut self.is_over, true), "polled after its end");
+        Poll::Ready(None)
+    }
+}
+
+#[test]
+fn a_late_body_that_turns_out_empty_is_polled_once() {
+    for how in ENDS {
+        let server = Server::new();
+        let answer = server.late(how, Empty::default);
+        assert_eq!(answer.status(), StatusCode::OK, "{how:?}");
+        assert_eq!(collect(answer.into_body()).expect("all of it"), "", "{how:?}");
+        assert_eq!(server.root.statistics().children(), 0);
+    }
+}
+
 #[test]
 fn an_answer_that_was_there_before_and_is_read_afterwards_arrives_whole() {
     for how in ENDS {
@@ -167,6 +198,52 @@ fn an_answer_that_was_there_before_and_is_read_afterwards_arrives_whole() {
         server.end(how);
         assert_eq!(collect(full.into_body()).expect("all of it"), "all of it", "{how:?}");
         assert_eq!(collect(frames.into_body()).expect("all of it"), "one, two", "{how:?}");
+    }
+}
+
+/// Data, and then trailers, as a call of gRPC is answered.
+struct Unary(Vec<Frame<Bytes>>);
+
+impl Body for Unary {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.pop().map(Ok))
+    }
+}
+
+/// A server reads frames one after the other, and time passes meanwhile.
+#[test]
+fn an_answer_is_whole_if_its_context_ends_between_two_frames() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut body = pin!(server.early(parts(&["one, ", "two, ", "three"])).into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "one, "));
+        server.end(how);
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "two, "));
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "three"));
+        assert!(body.is_end_stream());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(None)));
+
+        let server = Server::new();
+        let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+        let frames =
+            || Unary(vec![Frame::trailers(trailers.clone()), Frame::data("answer".into())]);
+        let mut service = server.layer().layer(service_fn(move |_request: Request<()>| {
+            ready(Ok::<_, BoxError>(Response::new(frames())))
+        }));
+        let answer = now(service.call(Request::new(()))).expect("an answer");
+        let mut body = pin!(answer.into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(data))) if data == "answer"));
+        server.end(how);
+        let rest = now(body.as_mut().collect()).expect("all of it");
+        assert_eq!(rest.trailers().expect("they are there")[GRPC_STATUS], "0");
     }
 }
 
@@ -188,6 +265,32 @@ fn an_answer_given_at_the_end_of_the_grace_arrives_whole() {
         assert!(poll_once(answer.as_mut()).is_pending());
         server.clock.advance(SECOND);
         let answer = now(answer).expect("an answer");
+        assert_eq!(collect(answer.into_body()).expect("all of it"), "its own");
+    }
+}
+
+/// A handler looks at its context, and that is done before the layer looks.
+#[test]
+fn a_handler_sees_the_end_of_its_context_before_it_is_dropped() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut service = server.layer().layer(service_fn(|request: Request<()>| {
+            let ctx = request.context().expect("the layer is there").clone();
+            let (server, mut polls) = (&server, 0);
+            poll_fn(move |_| {
+                let is_done = ctx.is_done();
+                polls += 1;
+                if polls == 2 {
+                    server.end(how);
+                }
+                let answer = || Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("its own")));
+                if is_done { Poll::Ready(answer()) } else { Poll::Pending }
+            })
+        }));
+        let mut answer = pin!(service.call(Request::new(())));
+        assert!(poll_once(answer.as_mut()).is_pending());
+        let answer = now(answer).expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{how:?}");
         assert_eq!(collect(answer.into_body()).expect("all of it"), "its own");
     }
 }
@@ -306,6 +409,19 @@ fn a_late_stream_that_always_has_more_ends_some_seconds_later() {
         let broken = (0..2).any(|_| matches!(next(body.as_mut()), Poll::Ready(Some(Err(_)))));
         assert!(broken, "{how:?}");
         assert_eq!(server.root.statistics().children(), 0);
+    }
+}
+
+#[test]
+fn a_stream_under_way_that_always_has_more_breaks_off_at_once() {
+    for how in ENDS {
+        let server = Server::new();
+        let mut body = pin!(server.early(Endless).into_body());
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Ok(_)))));
+        server.end(how);
+        assert!(next(body.as_mut()).is_pending(), "what there was can be sent");
+        assert!(matches!(next(body.as_mut()), Poll::Ready(Some(Err(_)))));
+        assert!(matches!(next(body.as_mut()), Poll::Ready(None)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use purview::Context;
 use purview::time::ManualClock;
 use purview_http::client::{ContextLayer as Sending, ErrorKind, WithContext};
@@ -15,7 +15,7 @@ use purview_http::deadline::{DeadlineHeader, DeadlineHeaders};
 use purview_http::{BoxError, ContextLayer, DetachLayer, ResponseBody};
 use tower::{Layer, Service};
 
-use crate::support::now;
+use crate::support::{now, read};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,14 +73,13 @@ fn relative() -> DeadlineHeaders {
 }
 
 /// The status and the whole body.
-async fn read<B>(response: Response<ResponseBody<B>>) -> (StatusCode, String)
+async fn told<B>(response: Response<ResponseBody<B>>) -> (StatusCode, String)
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let status = response.status();
-    let body = response.into_body().collect().await.expect("all of it").to_bytes();
-    (status, String::from_utf8(body.to_vec()).expect("text"))
+    let (status, _, body) = read(response).await;
+    (status, body)
 }
 
 fn timed_out() -> (StatusCode, String) {
@@ -104,7 +103,7 @@ async fn a_request_without_time_is_answered_and_no_handler_begins() {
             // Also with a grace, which is for handlers that have begun.
             for layer in [layer.clone(), layer.grace(SECOND)] {
                 let response = layer.layer(work.clone()).call(request(Some(timeout))).await;
-                assert_eq!(read(response.expect("an answer")).await, timed_out(), "{timeout}");
+                assert_eq!(told(response.expect("an answer")).await, timed_out(), "{timeout}");
                 tokio::task::yield_now().await;
                 assert_eq!(work.done(), [0, 0, 0], "{timeout}");
                 assert_eq!(server.statistics().children(), 0);
@@ -119,7 +118,7 @@ async fn a_request_with_a_millisecond_begins() {
     let work = Work::default();
     let mut service = ContextLayer::new(&server).believe(relative()).layer(work.clone());
     let response = service.call(request(Some("1ms"))).await.expect("an answer");
-    assert_eq!(read(response).await, (StatusCode::OK, "ready at once".to_string()));
+    assert_eq!(told(response).await, (StatusCode::OK, "ready at once".to_string()));
     assert_eq!(work.done(), [1, 1, 1]);
 }
 
@@ -135,7 +134,7 @@ async fn below_a_server_that_is_done_no_handler_begins() {
         let mut service = ContextLayer::new(server).layer(work.clone());
         let response = service.call(request(None)).await.expect("an answer");
         assert_eq!(response.status(), status);
-        assert!(!read(response).await.1.is_empty());
+        assert!(!told(response).await.1.is_empty());
         assert_eq!(work.done(), [0, 0, 0]);
     }
 }
@@ -146,7 +145,7 @@ fn a_limit_of_nothing_begins_nothing() {
     let work = Work::default();
     let mut service = ContextLayer::new(&server).limit(Duration::ZERO).layer(work.clone());
     let response = now(service.call(request(None))).expect("an answer");
-    assert_eq!(now(read(response)), timed_out());
+    assert_eq!(now(told(response)), timed_out());
     assert_eq!(work.done(), [0, 0, 0]);
 }
 
@@ -167,7 +166,7 @@ fn a_handler_that_was_not_polled_in_time_does_not_begin() {
         let response = now(answer).expect("an answer");
         let status = if by_shutdown { 503 } else { 504 };
         assert_eq!(response.status(), status);
-        assert!(!now(read(response)).1.is_empty());
+        assert!(!now(told(response)).1.is_empty());
         assert_eq!(work.done(), [1, 0, 0], "the service made a future, and it was not polled");
     }
 }
@@ -183,13 +182,13 @@ async fn a_handler_that_is_a_task_does_not_begin_either() {
         .believe(relative())
         .layer(detach.layer(work.clone()));
     let response = service.call(request(Some("0"))).await.expect("an answer");
-    assert_eq!(read(response).await, timed_out());
+    assert_eq!(told(response).await, timed_out());
     assert_eq!(work.done(), [0, 0, 0]);
 
     // Its task is spawned in time, and comes to run too late.
     let answer = service.call(request(None));
     clock.advance(SECOND);
-    assert_eq!(read(answer.await.expect("an answer")).await, timed_out());
+    assert_eq!(told(answer.await.expect("an answer")).await, timed_out());
     while !detach.tasks().is_empty() {
         tokio::task::yield_now().await;
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt;
 use purview::Context;
 use purview_http::BoxError;
 
@@ -40,6 +42,16 @@ pub(crate) fn text<B: Body<Data = Bytes>>(body: B) -> String {
         all.extend(data);
     }
     String::from_utf8(all).expect("text")
+}
+
+/// The status, the headers and the whole body.
+pub(crate) async fn read<B>(response: Response<B>) -> (StatusCode, HeaderMap, String)
+where
+    B: Body<Data = Bytes, Error = BoxError>,
+{
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("all of it").to_bytes();
+    (parts.status, parts.headers, String::from_utf8(body.to_vec()).expect("text"))
 }
 
 /// A body of which the test says when a part comes, and when it ends.

@@ -17,14 +17,6 @@ struct Service {
     saved: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum By {
-    Axum,
-    Ours,
-}
-
-const BOTH: [By; 2] = [By::Axum, By::Ours];
-
 impl Service {
     /// A handler waits for the end of its request, then for leave to go on, and saves something.
     async fn start(by: By, grace: Duration) -> Service {
@@ -54,12 +46,7 @@ impl Service {
             .route("/work", get(work))
             .layer(detach)
             .layer(ContextLayer::new(server.context()).limit(SECOND * 3));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        match by {
-            By::Axum => _ = tokio::spawn(async move { axum::serve(listener, app).await }),
-            By::Ours => server.spawn(listener, app),
-        }
+        let address = by.serve(server, app).await;
         let report = Box::pin(shutdown.run());
         Service { clock, signal, phases, address, report, said, go, saved }
     }
@@ -122,10 +109,9 @@ async fn a_shutdown_waits_for_a_handler_whose_client_has_its_504() {
         service.clock.advance(SECOND * 3);
         assert_eq!(service.heard().await, "Some(TimedOut)");
         let mut client = blocking(move || {
-            assert!(head(&mut client).starts_with("HTTP/1.1 504 "));
-            let mut body = [0; 26];
-            client.read_exact(&mut body).expect("all of it");
-            assert_eq!(&body, b"the request's time was up\n");
+            let (head, body) = answer(&mut client);
+            assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+            assert_eq!(body, "the request's time was up\n");
             client
         })
         .await;

@@ -11,12 +11,6 @@ use hyper_util::rt::TokioExecutor;
 use super::*;
 
 #[derive(Clone, Copy, Debug)]
-enum By {
-    Axum,
-    Ours,
-}
-
-#[derive(Clone, Copy, Debug)]
 enum End {
     Deadline,
     Shutdown,
@@ -87,25 +81,17 @@ impl Late {
             .route("/half", get(half(begin.clone())))
             .route("/silent", get(silent(begin.clone())))
             .route("/stream", get(stream(begin)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let limited = |ctx: &Context| ContextLayer::new(ctx).limit(SECOND * 10);
-        let phases = match by {
-            By::Axum => {
-                let app = app.layer(limited(&root));
-                tokio::spawn(async move { axum::serve(listener, app).await });
-                None
-            }
-            By::Ours => {
-                let mut shutdown = Shutdown::new(&root);
-                let phases = Phases::new(&mut shutdown, SECOND);
-                let server = Server::new(phases.clone());
-                let app = app.layer(limited(server.context()));
-                server.spawn(listener, app);
-                tokio::spawn(shutdown.run());
-                Some(phases)
-            }
+        let mut shutdown = Shutdown::new(&root);
+        let phases = Phases::new(&mut shutdown, SECOND);
+        let server = Server::new(phases.clone());
+        // By axum's, a shutdown is the end of the context that requests are below.
+        let (requests, phases) = match by {
+            By::Axum => (root, None),
+            By::Ours => (server.context().clone(), Some(phases)),
         };
+        let app = app.layer(ContextLayer::new(&requests).limit(SECOND * 10));
+        let address = by.serve(server, app).await;
+        tokio::spawn(shutdown.run());
         Late { end, clock, stop, phases, address, begun, count }
     }
 
@@ -209,7 +195,7 @@ async fn each(path: &'static str, expected: impl Fn(&Late) -> Answer) {
 }
 
 async fn each_over(version: Version, path: &'static str, check: impl Fn(&Late, Answer)) {
-    for by in [By::Axum, By::Ours] {
+    for by in BOTH {
         for end in [End::Deadline, End::Shutdown] {
             let mut late = Late::start(by, end).await;
             let asked = tokio::spawn(ask(late.address, version, path));
@@ -257,7 +243,7 @@ async fn a_late_stream_that_waits_breaks_off_behind_what_there_was() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_under_way_breaks_off() {
-    for by in [By::Axum, By::Ours] {
+    for by in BOTH {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             for end in [End::Deadline, End::Shutdown] {
                 let mut late = Late::start(by, end).await;
@@ -280,7 +266,7 @@ async fn a_stream_under_way_breaks_off() {
 /// Byte for byte, and what becomes of the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_is_as_good_after_a_late_answer_as_before() {
-    for by in [By::Axum, By::Ours] {
+    for by in BOTH {
         for end in [End::Deadline, End::Shutdown] {
             let mut late = Late::start(by, end).await;
             let address = late.address;
@@ -290,17 +276,12 @@ async fn a_connection_is_as_good_after_a_late_answer_as_before() {
                 for path in ["/", "/own"] {
                     send(&mut client, path, "");
                     if path == "/" {
-                        assert!(head(&mut client).starts_with("HTTP/1.1 200 OK\r\n"));
-                        let mut hello = [0; 5];
-                        client.read_exact(&mut hello).expect("all of it");
+                        let (head, body) = answer(&mut client);
+                        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body == "hello");
                     }
                 }
-                let head = head(&mut client);
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                let length = length.expect("it says how long it is").parse().expect("a number");
-                let mut body = vec![0; length];
-                client.read_exact(&mut body).expect("all of it");
-                (client, head, String::from_utf8(body).expect("text"))
+                let (head, body) = answer(&mut client);
+                (client, head, body)
             }));
             late.end().await;
             let (mut client, head, body) = asked.await.expect("no panic");
@@ -332,7 +313,7 @@ async fn a_connection_is_as_good_after_a_late_answer_as_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_example_never_has_an_empty_reply() {
     const TIMES: usize = 300;
-    for by in [By::Axum, By::Ours] {
+    for by in BOTH {
         let (root, _stop) = Context::background().with_cancel();
         let mut shutdown = Shutdown::new(&root);
         let server = Server::new(Phases::new(&mut shutdown, SECOND));
@@ -346,25 +327,15 @@ async fn the_first_example_never_has_an_empty_reply() {
         let app = Router::new()
             .route("/report", get(report))
             .layer(ContextLayer::new(server.context()).limit(SECOND / 200));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        match by {
-            By::Axum => _ = tokio::spawn(async move { axum::serve(listener, app).await }),
-            By::Ours => server.spawn(listener, app),
-        }
+        let address = by.serve(server, app).await;
         let answers = blocking(move || {
             let mut client = client(address);
-            let mut answer = move || {
+            let report = |_| {
                 send(&mut client, "/report", "");
-                let head = head(&mut client);
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                let length = length.expect("it says how long it is").parse().expect("a number");
-                let mut body = vec![0; length];
-                client.read_exact(&mut body).expect("all of it");
-                let status = head.split(' ').nth(1).expect("a status").to_string();
-                (status, String::from_utf8(body).expect("text"))
+                let (head, body) = answer(&mut client);
+                (head.split(' ').nth(1).expect("a status").to_string(), body)
             };
-            (0..TIMES).map(|_| answer()).collect::<Vec<_>>()
+            (0..TIMES).map(report).collect::<Vec<_>>()
         })
         .await;
         for (status, body) in answers {

@@ -49,6 +49,28 @@ struct Running {
     go: mpsc::UnboundedSender<()>,
 }
 
+/// Which server it is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum By {
+    Axum,
+    Ours,
+}
+
+const BOTH: [By; 2] = [By::Axum, By::Ours];
+
+impl By {
+    /// Serves by that server. The context of `server` is the requests' in any case.
+    async fn serve(self, server: Server, app: Router) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        match self {
+            By::Axum => _ = tokio::spawn(async move { axum::serve(listener, app).await }),
+            By::Ours => server.spawn(listener, app),
+        }
+        address
+    }
+}
+
 type Gate = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>>;
 
 /// A body that sends a part, and then nothing.
@@ -147,6 +169,16 @@ fn head(client: &mut BufReader<TcpStream>) -> String {
         assert!(client.read_line(&mut head).expect("it answers") > 0, "{head}");
     }
     head
+}
+
+/// The head of an answer, and its whole body, which is as long as the head says.
+fn answer(client: &mut BufReader<TcpStream>) -> (String, String) {
+    let head = head(client);
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.expect("it says how long it is").parse().expect("a number");
+    let mut body = vec![0; length];
+    client.read_exact(&mut body).expect("all of it");
+    (head, String::from_utf8(body).expect("text"))
 }
 
 /// What comes until the connection is closed, however that is.

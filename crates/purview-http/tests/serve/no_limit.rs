@@ -69,3 +69,35 @@ async fn a_server_without_limits_serves() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_centuries_old_serves() {
+    let clock = ManualClock::new();
+    let (begin, signal) = clock.root().with_cancel();
+    let mut shutdown = Shutdown::new(&begin);
+    let phases = Phases::new(&mut shutdown, SECOND * 20);
+    let server = Server::new(phases.clone());
+    let app = Router::new()
+        .route("/", get(async |Ctx(ctx): Ctx| format!("{:?}", ctx.is_done())))
+        .layer(ContextLayer::new(server.context()).limit(SECOND));
+    let address = By::Ours.serve(server, app).await;
+    for _ in 0..3 {
+        clock.advance(YEAR * 75);
+        let mut client = client(address);
+        let mut client = blocking(move || {
+            send(&mut client, "/", "");
+            ask(&mut client);
+            client.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: te").expect("it reads");
+            client
+        })
+        .await;
+        // And half a head has its time, which counts from when the server begins to read it. A client cannot see that.
+        while phases.drain.held().len() > 1 {
+            clock.advance(SECOND);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(blocking(move || rest(&mut client)).await, "");
+    }
+    signal.cancel();
+    assert!(shutdown.run().await.is_clean());
+}

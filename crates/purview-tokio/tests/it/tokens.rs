@@ -158,3 +158,23 @@ fn a_token_lives_on_when_its_context_is_dropped_and_ends_with_it_all_the_same() 
     assert!(token.is_cancelled());
     assert_eq!(server.statistics().children(), 0);
 }
+
+#[test]
+fn a_token_that_is_made_of_a_done_context_is_canceled_at_once() {
+    let (ctx, guard) = Context::background().with_cancel();
+    let (child, _guard) = ctx.with_cancel();
+    let (said, heard) = std::sync::mpsc::channel();
+    // Called before the callbacks that cancel the tokens, when both contexts are done.
+    let made = [ctx.clone(), child.clone()];
+    let make = move |_: &purview::Error| {
+        for ctx in &made {
+            let is_canceled = to_token(ctx).is_cancelled();
+            said.send((ctx.is_done(), is_canceled)).expect("the test waits");
+        }
+    };
+    ctx.on_done(make).detach();
+    let tokens = [to_token(&ctx), to_token(&child)];
+    guard.cancel();
+    assert_eq!(heard.iter().collect::<Vec<_>>(), [(true, true); 2]);
+    assert!(tokens.iter().all(CancellationToken::is_cancelled));
+}

@@ -190,13 +190,16 @@ impl<S> Shared<S> {
 
     /// Begins what there is room for. Not within itself: a runtime may end a task while it is handed over.
     fn begin_waiting(&self) {
-        let mut panics = Panics::new(); // of a runtime that does not take a task
+        let mut panics = Panics::new(); // of a runtime that does not take a task, and of drops
         while !lock(&self.backlog).is_empty() {
             // Pairs with the one below: who finds somebody at it has done his part before, and that one sees it.
             if self.starting.swap(true, Ordering::AcqRel) {
                 break;
             }
-            while let Some(begin) = self.next_waiting() {
+            loop {
+                let mut next = None;
+                panics.catch(|| next = self.next_waiting()); // it may drop what the user's tasks have
+                let Some(begin) = next else { break };
                 panics.catch(begin);
             }
             self.starting.swap(false, Ordering::AcqRel);
@@ -367,5 +370,41 @@ impl<S> Drop for UnusedRoom<'_, S> {
         if self.0.limit.is_some() {
             self.0.begin_waiting();
         }
+    }
+}
+
+#[cfg(all(test, not(purview_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Error, TaskGroup};
+    use std::sync::mpsc;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("reported by the hook");
+        }
+    }
+
+    /// As by a thread that has entered a task before the end, and hands it over only now.
+    #[test]
+    fn what_waits_for_room_goes_also_when_another_ones_drop_has_panicked() {
+        let ctx = Context::background();
+        let group: TaskGroup<Error> = TaskGroup::builder(&ctx).limit(1).build();
+        group.spawn_thread(|ctx| Err(ctx.done().wait()));
+        let bomb = Bomb;
+        group.spawn_thread(move |_ctx| {
+            std::mem::forget(bomb);
+            unreachable!("it never begins")
+        });
+        group.cancel_with("enough");
+        while !group.is_empty() {
+            std::thread::yield_now();
+        }
+        let (late, is_gone) = mpsc::channel::<()>();
+        group.shared.begin_later(Box::new(move || drop(late)));
+        assert_eq!(is_gone.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(group.shared.so_far().unbegun, 2);
     }
 }

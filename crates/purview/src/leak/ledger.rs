@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::report::{LeakedContext, Leaks, Origin};
 use super::{Entered, NONE, Number, current, is_unseen};
 use crate::observe;
+use crate::timer::driver;
 use crate::tree::Panics;
 use crate::{Context, ContextId, Error, GroupWatch};
 
@@ -49,11 +50,22 @@ fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The ledger, as it is held while the process is forked.
+#[cfg(unix)]
+pub(crate) struct Held(#[expect(dead_code, reason = "held")] MutexGuard<'static, Ledger>);
+
+/// Keeps the ledger as it is while the process is forked. No other lock is taken under this one, so it may be taken last.
+#[cfg(unix)]
+pub(crate) fn hold() -> Held {
+    Held(ledger())
+}
+
 fn is_quiet() -> bool {
     OPEN.load(Ordering::Relaxed) == 0
 }
 
 pub(super) fn open() -> Number {
+    driver::watch_forks();
     observe::begin();
     let mut ledger = ledger();
     ledger.opened += 1;

@@ -59,10 +59,12 @@ pub(super) struct Nested {
 impl Nested {
     /// Its own report; or, if it has not come to its end, one of this moment, `forced` being why it does not.
     pub(super) fn report(&self, forced: Option<Error>) -> Report {
-        match self.report.get() {
-            Some(report) => report.clone(),
-            None => self.progress.report(forced),
+        if let Some(report) = self.report.get() {
+            return report.clone();
         }
+        let now = self.progress.report(forced);
+        // If it came to its end meanwhile, it has released what was to be read after that, and its report was there before.
+        self.report.get().cloned().unwrap_or(now)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stage::{Late, Stage};
+use super::stage::{Left, Stage};
 use crate::error::Chain;
 use crate::group::First;
 use crate::{Context, Error, Failure, TaskInfo};
@@ -124,7 +124,8 @@ impl Report {
         let why = begin.err();
         let took = why.as_ref().map(|why| begin.clock().now().since(why.origin().tick()));
         for stage in stages {
-            abandoned.append(stage.held());
+            let (held, Left { finished, late, first_late }) = stage.held_and_left();
+            abandoned.append(held);
             failures.append(&mut stage.failures());
             for group in stage.groups() {
                 abandoned.append(group.tasks());
@@ -138,14 +139,13 @@ impl Report {
                 let forced = stage.over.err().or_else(|| forced.clone());
                 nested.push((one.name.clone(), one.report(forced)));
             }
-            let Late { count, first } = stage.late();
             phases.push(PhaseReport {
                 name: stage.place.name,
                 budget: stage.place.budget,
                 took: stage.took(),
-                finished: stage.finished(),
-                canceled: count,
-                canceled_tasks: first,
+                finished,
+                canceled: late,
+                canceled_tasks: first_late,
             });
         }
         Report { why, forced, took, phases, abandoned, failures, not_begun, nested }

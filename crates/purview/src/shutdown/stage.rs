@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::panic::Location;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,16 +38,18 @@ pub(super) struct Stage {
     crew: OnceLock<Weak<Crew>>,
     next: OnceLock<Arc<Stage>>,
     roster: Roster,
-    finished: AtomicUsize,
-    late: Mutex<Late>,
+    left: Mutex<Left>,
     taking_part: Mutex<TakingPart>,
 }
 
-/// Those that left when it was over.
-#[derive(Default)]
-pub(super) struct Late {
-    pub(super) count: usize,
-    pub(super) first: Vec<TaskInfo>,
+/// The holds that were dropped since the shutdown began.
+#[derive(Clone, Default)]
+pub(super) struct Left {
+    /// Before the phase was over.
+    pub(super) finished: usize,
+    /// When it was over.
+    pub(super) late: usize,
+    pub(super) first_late: Vec<TaskInfo>,
 }
 
 #[derive(Default)]
@@ -105,8 +106,7 @@ impl Stage {
             crew: OnceLock::new(),
             next: OnceLock::new(),
             roster: Roster::new(),
-            finished: AtomicUsize::new(0),
-            late: Mutex::default(),
+            left: Mutex::default(),
             taking_part: Mutex::default(),
         }
     }
@@ -138,19 +138,26 @@ impl Stage {
     }
 
     pub(super) fn leave(&self, seat: Seat) {
-        let Some(record) = self.roster.leave(seat) else { return };
-        if !self.over.is_done() {
-            if self.down.is_done() {
-                self.finished.fetch_add(1, Ordering::Relaxed);
-            }
+        if !self.down.is_done() {
+            drop(self.roster.leave(seat)); // not counted
             return;
         }
-        let told = self.told();
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.count += 1;
-        if late.first.len() < KEPT {
-            late.first.push(record.info(self.context.clock().now(), told));
+        let (now, told) = (self.context.clock().now(), self.told());
+        // In one step, so that a report has it in one place: it is either there or counted.
+        let mut left = self.left();
+        let Some(record) = self.roster.leave(seat) else { return };
+        if told.is_none() {
+            left.finished += 1;
+            return;
         }
+        left.late += 1;
+        if left.first_late.len() < KEPT {
+            left.first_late.push(record.info(now, told));
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When it was over.
@@ -173,20 +180,19 @@ impl Stage {
     }
 
     pub(super) fn held(&self) -> Vec<TaskInfo> {
+        self.held_and_left().0
+    }
+
+    /// What is there, and what was there, at one moment.
+    pub(super) fn held_and_left(&self) -> (Vec<TaskInfo>, Left) {
         let (now, told) = (self.context.clock().now(), self.told());
+        let left = self.left();
         let mut held = Vec::new();
         self.roster.for_each(|record| held.push(record.info(now, told)));
+        let was = left.clone();
+        drop(left);
         held.sort_by_key(|task| std::cmp::Reverse(task.age()));
-        held
-    }
-
-    pub(super) fn finished(&self) -> usize {
-        self.finished.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn late(&self) -> Late {
-        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        Late { count: late.count, first: late.first.clone() }
+        (held, was)
     }
 
     // ── what takes part ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +238,10 @@ impl Stage {
     }
 
     pub(super) fn add_nested(&self, nested: Arc<Nested>) {
-        self.taking_part().nested.push(nested);
+        let mut parts = self.taking_part();
+        if !parts.is_over {
+            parts.nested.push(nested); // or else no report will ask for it
+        }
     }
 
     pub(super) fn remove_nested(&self, nested: &Arc<Nested>) {

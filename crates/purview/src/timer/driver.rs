@@ -110,10 +110,15 @@ pub(crate) fn with_wheel<R>(number: usize, change: impl FnOnce(&mut Wheel) -> R)
     result
 }
 
+/// To be called before the first use of a lock that is held around forks and is not a wheel's.
+pub(crate) fn watch_forks() {
+    #[cfg(unix)]
+    fork::watch();
+}
+
 /// How many entries all wheels have.
 pub(crate) fn entries() -> usize {
-    #[cfg(unix)]
-    fork::watch(); // as above
+    watch_forks(); // before the first lock
     (0..WHEELS).map(|number| wheel(number).len()).sum()
 }
 
@@ -226,8 +231,8 @@ fn fire(due: Due, batch: &mut Batch) {
     panics.forget();
 }
 
-/// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, so that the child has
-/// them free and the wheels whole; and the child notes that it has no threads, and leaves to the parent what was on its way to them.
+/// A fork takes the thread away and copies the locks, held or not. All locks are taken around it, the one of leak checks among them, so that
+/// the child has them free and the wheels whole; and the child notes that it has no threads, and leaves to the parent what was on its way to them.
 ///
 /// Locks of contexts are not among them: there may be millions. If another thread was changing a context at that moment, its
 /// deadline is in the child's wheels, and the child's thread would wait there when it comes (FAULTS.md, "After a fork").
@@ -239,13 +244,14 @@ mod fork {
 
     use super::super::runner;
     use super::{DRIVER, WHEELS, Wheel};
-    use crate::{on_done, park, sync};
+    use crate::{leak, on_done, park, sync};
 
     struct Held {
         _wheels: [MutexGuard<'static, Wheel>; WHEELS],
         _bell: sync::MutexGuard<'static, bool>,
         runner: MutexGuard<'static, runner::State>,
         _over: MutexGuard<'static, ()>,
+        _ledger: leak::Held,
     }
 
     thread_local! {
@@ -290,6 +296,7 @@ mod fork {
                 _bell: DRIVER.bell.hold(),
                 runner: runner::state(),
                 _over: on_done::hold(),
+                _ledger: leak::hold(),
             });
         });
     }

@@ -254,3 +254,84 @@ fn an_error_outlives_its_tree_and_says_the_same() {
     assert_eq!(copy.origin().by(), By::GraceOver);
     assert!(format!("{copy:?}").contains("causes.rs"));
 }
+
+#[test]
+fn a_long_chain_of_ends_is_shown_on_a_small_stack() {
+    const ENDS: usize = 100_000;
+    crate::support::on_a_small_stack(|| {
+        let mut err = Cause::from("the first");
+        for n in 0..ENDS {
+            let (ctx, guard) = Context::background().with_cancel();
+            guard.cancel_with(err);
+            let ended = ctx.err().expect("done");
+            err = if n % 2 == 0 { Cause::from(ended) } else { Cause::from(io::Error::from(ended)) };
+        }
+        let text = err.to_string();
+        assert!(text == "context canceled: ".repeat(ENDS) + "the first", "{} bytes", text.len());
+        assert!(err.source().is_none(), "it is all in the text");
+        assert!(Error::find(&*err).is_some());
+        for text in [format!("{err:?}"), format!("{err:#?}")] {
+            let (first, cut) = (text.matches("kind: Canceled").count(), text.len());
+            assert!((2..100).contains(&first) && cut < 3_000_000, "{first}, {cut} bytes");
+            assert!(text.contains("causes.rs") && text.contains(": the first"));
+        }
+        let group: TaskGroup<io::Error> = TaskGroup::new(&Context::background());
+        group.spawn_thread(move |_ctx| Err(io::Error::other(err.to_string())));
+        assert!(group.join_blocking().expect_err("one failed").to_string().ends_with("the first"));
+    });
+}
+
+#[test]
+fn ends_in_one_another_are_shown_whole_for_debugging() {
+    let end_by = |cause: Cause| {
+        let (ctx, guard) = Context::background().derive().name("request").build();
+        guard.cancel_with(cause);
+        ctx.err().expect("done")
+    };
+    let first = end_by(io::Error::other("disk full").into());
+    let last = end_by(io::Error::from(end_by(first.clone().into())).into());
+    let text = format!("{last:?}");
+    assert_eq!(text.matches("cause: Some(").count(), 3);
+    assert_eq!(text.matches("name: Some(\"request\")").count(), 3);
+    assert_eq!(text.matches("Custom { kind: Other, error: ").count(), 2);
+    assert!(text.contains(&format!("{first:?}")) && !text.contains("canceled"), "{text}");
+}
+
+/// An error that cannot be shown.
+#[derive(Debug)]
+struct Mute;
+
+impl fmt::Display for Mute {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Err(fmt::Error)
+    }
+}
+
+impl std::error::Error for Mute {}
+
+#[test]
+fn an_error_that_cannot_be_shown_is_a_failure_and_no_panic() {
+    use std::fmt::Write;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.to_string().contains("a Display implementation returned an error") {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        others(info);
+    }));
+    let (ctx, guard) = Context::background().with_cancel();
+    let group: TaskGroup<Mute> = TaskGroup::new(&ctx);
+    group.spawn_thread(|ctx| {
+        ctx.done().wait();
+        Err(Mute)
+    });
+    guard.cancel_with("deploy");
+    let err = group.join_blocking().expect_err("one failed");
+    assert_eq!((err.failed(), PANICS.load(Ordering::SeqCst)), (1, 0));
+    let mut text = String::new();
+    let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write!(text, "{err}")));
+    assert!(written.expect("no panic").is_err(), "{text}");
+}

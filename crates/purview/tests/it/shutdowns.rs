@@ -691,3 +691,102 @@ fn a_force_that_comes_while_work_blocks_is_obeyed_when_it_returns_and_reported()
     assert!(text.starts_with("forced down after 60.000s: SIGINT, then SIGINT again\n"), "{text}");
     assert_eq!(names(report.abandoned()), ["close"], "it was not begun");
 }
+
+#[test]
+fn a_phase_that_is_over_keeps_nothing_of_a_shutdown_within_it() {
+    /// An error that is kept where its failure is.
+    #[derive(Debug)]
+    struct Kept(#[expect(dead_code, reason = "counted")] Arc<()>);
+    impl std::fmt::Display for Kept {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("kept")
+        }
+    }
+    impl std::error::Error for Kept {}
+    /// Runs each task at once, on the thread that spawns it.
+    #[derive(Default)]
+    struct Here;
+    impl purview::Spawn for Here {
+        fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+            block_on(task);
+        }
+    }
+    let Service { signal, phases, shutdown, clock: _clock, again: _again } = service();
+    signal.cancel_with("SIGTERM");
+    drop(shutdown.run_blocking());
+    let kept = Arc::new(());
+    let mut late = phases[0].nested("late");
+    let flush = late.phase("flush", SECOND);
+    let error = Kept(Arc::clone(&kept));
+    let group: TaskGroup<Kept, Here> = TaskGroup::new(&Context::background());
+    group.spawn(async move |_ctx| Err(error));
+    flush.own(group);
+    let report = late.run_blocking();
+    assert_eq!((report.failures().len(), report.forced().is_some()), (1, true));
+    drop((report, flush));
+    assert_eq!(Arc::strong_count(&kept), 1);
+}
+
+#[test]
+fn a_nested_shutdown_that_ends_while_the_outer_one_reads_it_is_in_the_report_whole() {
+    const HOLDS: usize = 300;
+    for round in 0..200 {
+        let clock = ManualClock::new();
+        let (told, signal) = clock.root().with_cancel();
+        let mut shutdown = Shutdown::new(&told);
+        let drain = shutdown.phase("drain", SECOND);
+        let mut search = drain.nested("search");
+        let flush = search.phase("flush", SECOND * 60);
+        let mut index = flush.nested("index");
+        let merge = index.phase("merge", SECOND * 60);
+        let _segment = merge.hold("segment 3");
+        // It takes time to read these: the inner one its own, the outer one first some of its own.
+        let hold_each = |phase: &Phase, count| -> Vec<Hold> {
+            (0..count).map(|n: usize| phase.hold(n.to_string())).collect()
+        };
+        let _holds = [hold_each(&flush, HOLDS), hold_each(&drain, round * 2 * HOLDS / 200)];
+        signal.cancel_with("SIGTERM");
+        let mut run = pin!(shutdown.run());
+        let mut nested = Box::pin(search.run());
+        assert!(poll_once(run.as_mut()).is_pending() && poll_once(nested.as_mut()).is_pending());
+        let report = std::thread::scope(|s| {
+            s.spawn(|| block_on(nested));
+            clock.advance(SECOND);
+            block_on(run)
+        });
+        let [(_, search)] = report.nested() else { panic!("round {round}: {report}") };
+        assert_eq!(names(search.abandoned()).len(), 64, "round {round}: {report}");
+        assert_eq!(search.abandoned_count(), HOLDS + 1, "round {round}: {report}");
+        let [(_, index)] = search.nested() else { panic!("round {round}: {report}") };
+        assert_eq!(names(index.abandoned()), ["segment 3"], "round {round}");
+    }
+}
+
+#[test]
+fn a_report_that_is_made_while_holds_are_dropped_has_each_of_them_once() {
+    const HOLDS: usize = 500;
+    for round in 0..100 {
+        let Service { signal, again, phases, shutdown, clock: _clock } = service();
+        let holds: Vec<Hold> = (0..HOLDS).map(|n| phases[1].hold(n.to_string())).collect();
+        let mut run = pin!(shutdown.run());
+        signal.cancel_with("SIGTERM");
+        assert!(poll_once(run.as_mut()).is_pending());
+        let dropped = AtomicUsize::new(0);
+        let report = std::thread::scope(|s| {
+            s.spawn(|| {
+                for hold in holds {
+                    drop(hold);
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while dropped.load(Ordering::Relaxed) < round * 4 {
+                std::hint::spin_loop();
+            }
+            again.cancel_with("SIGTERM again");
+            block_on(run)
+        });
+        let drain = &report.phases()[1];
+        let counts = [drain.finished(), drain.canceled(), report.abandoned_count()];
+        assert_eq!(counts.iter().sum::<usize>(), HOLDS, "round {round}: {counts:?}");
+    }
+}
