@@ -162,7 +162,7 @@ impl Node {
         }
         if parts == Parts::Timed {
             // SAFETY: as above.
-            unsafe { new.as_ref() }.bound.store(own.nanos().cast_unsigned(), Ordering::Relaxed);
+            unsafe { new.as_ref() }.bound.store(own.nanos() as u64, Ordering::Relaxed);
         }
         if parts == Parts::Full {
             // SAFETY: as above.
@@ -203,7 +203,7 @@ impl Node {
     pub(crate) fn own_deadline(&self) -> Tick {
         match self.parts {
             Parts::Plain => Tick::NEVER,
-            Parts::Timed => Tick::from_nanos(self.bound.load(Ordering::Relaxed).cast_signed()),
+            Parts::Timed => Tick::from_nanos(self.bound.load(Ordering::Relaxed) as i64),
             Parts::Full => self.extra().map_or(Tick::NEVER, |extra| extra.own),
         }
     }

@@ -108,8 +108,8 @@ impl Node {
     pub(crate) fn ended(&self) -> Ended<'_> {
         let words = self.words();
         match words.reason() {
-            // SAFETY: made by `write_record`; it lives as long as the node's memory.
             Some(reason) => {
+                // SAFETY: made by `write_record`; it lives as long as the node's memory.
                 let reason = unsafe { &*reason };
                 Ended { at: words.at, place: reason.place, cause: Some(&reason.cause) }
             }
