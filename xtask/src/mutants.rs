@@ -82,6 +82,7 @@ impl Stage {
             Stage::Test(package, which, filter) => {
                 [package, which.concat().trim_start_matches("--"), filter].join(" ")
             }
+            Stage::Clocks => "the model, on clocks that arm as the system's does".into(),
             Stage::Address(filter) => format!("address {filter}"),
             Stage::Storm(shape) => format!("storm {shape}"),
         }
@@ -107,6 +108,11 @@ fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<Option<Durat
             filter,
             "--cap-lints allow",
         ),
+        Stage::Clocks => (
+            vec!["test", "-p", "purview-conformance", "--test", "model"],
+            "",
+            "--cfg purview_check --cap-lints allow",
+        ),
         Stage::Address(filter) => (
             vec!["test", "-p", "purview", "--test", "it", "--target", TARGET],
             filter,
@@ -127,6 +133,7 @@ fn is_caught(sources: &Path, folder: &Path, stage: Stage) -> Result<Option<Durat
         Stage::Loom(_) => "loom",
         Stage::Shuttle(_) => "shuttle",
         Stage::Test(..) => "test",
+        Stage::Clocks => "clocks",
         Stage::Address(_) => "address",
         Stage::Storm(_) => "storm",
     };

@@ -13,6 +13,8 @@ pub(super) enum Stage {
     Shuttle(&'static str),
     /// A package's tests: which, and of which names.
     Test(&'static str, &'static [&'static str], &'static str),
+    /// Random programs against the model, with the clocks that only checks have: they arm as the system's does.
+    Clocks,
     /// The same, of purview's `it`, with AddressSanitizer.
     Address(&'static str),
     /// A shape of the storm, in a release build, within a minute.

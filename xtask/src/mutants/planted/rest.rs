@@ -64,10 +64,10 @@ pub(super) const PLANTED: &[Planted] = &[
         stages: &[Stage::Test("purview-http", IT, "requests")],
     },
     Planted {
-        name: "a body that always has more data never ends",
+        name: "a late body that always has more data never ends",
         file: "crates/purview-http/src/body.rs",
-        code: "} else if is_ended && !serving.is_end_stream() && !reading.goes_on() {",
-        bug: "} else if false && is_ended && !serving.is_end_stream() && !reading.goes_on() {",
-        stages: &[Stage::Test("purview-http", IT, "requests")],
+        code: "if is_ended && !serving.is_end_stream() && !reading.goes_on() => {",
+        bug: "if false && is_ended && !serving.is_end_stream() && !reading.goes_on() => {",
+        stages: &[Stage::Test("purview-http", IT, "late_answers")],
     },
 ];

@@ -6,6 +6,7 @@ const ERROR: &str = "crates/purview/src/error.rs";
 const WHEEL: &str = "crates/purview/src/timer/wheel.rs";
 const DEADLINE: &str = "crates/purview/src/tree/deadline.rs";
 const GRACE: &str = "crates/purview/src/tree/grace.rs";
+const MERGE: &str = "crates/purview/src/tree/merge.rs";
 const DERIVE: &str = "crates/purview/src/tree/derive.rs";
 const SWEEP: &str = "crates/purview/src/tree/sweep.rs";
 
@@ -43,8 +44,9 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a deadline is none for a moment when a grace above begins",
         file: DEADLINE,
-        code: "        self.owner().map_or(Tick::NEVER, Node::ends_at)",
-        bug: "        self.owner().filter(|owner| owner.is_owner()).map_or(Tick::NEVER, Node::ends_at)",
+        code: "            let is_over = owner.grace_over();\n",
+        bug: "            let begins = owner.above().is_some_and(|it| it.state().done().is_some());\n            \
+              let is_over = owner.grace().filter(|_| begins).map(|_| owner.over_at());\n",
         stages: &[
             Stage::Loom("c15_a_deadline_below_a_grace_that_begins_is_never_none"),
             Stage::Storm("grace_deadline"),
@@ -53,15 +55,36 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a grace that is over records its parent's end at the owner of the deadline alone",
         file: GRACE,
-        code: "        for grace in graces.down() {\n            grace.above().map(Node::note_deadline); \
+        code: "            grace.above().map(Node::note_deadline); \
                // what is above is done, so this does not come back here\n        }\n        \
-               let parent =\n            \
-               self.above().and_then(|parent| Some((parent, parent.state().done()?.ending())));\n",
-        bug: "        let mut recorded = None;\n        for grace in graces.down() {\n            recorded = grace.above().and_then(Node::owner).map(Node::note_expiry);\n        }\n        \
-              let parent = self.above().and_then(|parent| {\n            \
-              let ending = recorded.or(parent.state().done().map(Done::ending));\n            \
-              Some((parent, ending?))\n        });\n",
+               let _ = self.grace_over(); // before the state that says that it is\n        \
+               let parents = self.above().and_then(|parent| Some(parent.state().done()?.ending()));\n",
+        bug: "            recorded = grace.above().and_then(Node::binding).map(|it| it.owner.note_expiry());\n        }\n        \
+              let _ = self.grace_over();\n        \
+              let parents = self.above().and_then(|parent| Some(parent.state().done()?.ending()));\n        \
+              let parents = recorded.or(parents);\n",
         stages: &[Stage::Loom("c27_a_grace_has_the_end_of_its_parent"), Stage::Storm("tree")],
+    },
+    Planted {
+        name: "a grace that begins does not tell the timer when it is over",
+        file: SWEEP,
+        code: "    aside.graces.iter().for_each(|grace| grace.scope().enter_again());\n",
+        bug: "",
+        stages: &[Stage::Test("purview", IT, "c27_"), Stage::Storm("grace_wait")],
+    },
+    Planted {
+        name: "a grace is over later than was said, where a timer is late",
+        file: GRACE,
+        code: "        let over = ended.min(parent.deadline()).after(grace);\n",
+        bug: "        let over = ended.after(grace);\n",
+        stages: &[Stage::Storm("tree")],
+    },
+    Planted {
+        name: "a wait below a grace does not record the end of the grace's parent",
+        file: DEADLINE,
+        code: "                parent.follow_unswept(above);\n",
+        bug: "                let _ = (parent, above);\n",
+        stages: &[Stage::Clocks],
     },
     Planted {
         name: "a new grace does not check once more, under the lock, that its parent is live",
@@ -73,8 +96,8 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a deadline is put into the timer after its context is done",
         file: DEADLINE,
-        code: "if self.state().done().is_none() && self.limit() != Tick::NEVER {",
-        bug: "if self.limit() != Tick::NEVER {",
+        code: "        if self.state().done().is_some() || self.timer_key().0 == Tick::NEVER {",
+        bug: "        if self.timer_key().0 == Tick::NEVER {",
         stages: &[Stage::Loom("c21_what_is_armed")],
     },
     Planted {
@@ -87,15 +110,22 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "of two equal deadlines the lower one counts",
         file: DERIVE,
-        code: "} else if fixed < limit {",
-        bug: "} else if fixed <= limit {",
+        code: "        !is_fixed || own < owner.own_deadline()",
+        bug: "        !is_fixed || own <= owner.own_deadline()",
+        stages: &[Stage::Test("purview", IT, "c19_")],
+    },
+    Planted {
+        name: "of a grace and an equal deadline below it the deadline counts",
+        file: DEADLINE,
+        code: "        let is_first = own < at || (own == at && !by_time);",
+        bug: "        let is_first = own <= at || by_time && false;",
         stages: &[Stage::Test("purview", IT, "c19_")],
     },
     Planted {
         name: "where graces join in a merge, the longest way counts",
-        file: GRACE,
-        code: "todo.steps.pop_first()",
-        bug: "todo.steps.pop_last()",
+        file: MERGE,
+        code: "if b.at < a.at { b } else { a }",
+        bug: "if b.at > a.at { b } else { a }",
         stages: &[Stage::Test("purview", IT, "c15_")],
     },
 ];

@@ -144,11 +144,10 @@ pub(super) const PLANTED: &[Planted] = &[
         stages: &[Stage::Test("purview", IT, "c9_")],
     },
     Planted {
-        name: "a merge of parents one of which is done has no deadline of the others",
+        name: "a merge has the deadline of its first parent only",
         file: MERGE,
-        code: "        for (above, _) in self.links_up() {\n            above.owner()",
-        bug: "        for (above, _) in self.links_up().filter(|(above, _)| above.state().done().is_some()) {\n            \
-              above.owner()",
+        code: "        let is_one = owners.all(|owner| std::ptr::eq(owner, first));\n",
+        bug: "        let is_one = owners.next().is_none_or(|_| true);\n",
         stages: &[
             Stage::Loom("c15_a_merge_made_while_a_parent_ends_has_the_deadlines_of_all"),
             Stage::Storm("tree"),
