@@ -103,6 +103,8 @@ pub(crate) fn check_lateness(at: Instant) {
 
 struct Deadlines {
     parent: (Context, CancelGuard),
+    /// Whether it has a deadline.
+    is_bounded: bool,
     grace: (Context, CancelGuard),
     time: Duration,
     middle: (Context, CancelGuard),
@@ -114,14 +116,19 @@ struct Deadlines {
 
 pub(crate) fn deadline(block: &Block<'_>) {
     let prepare = |rng: &mut Rng| {
-        let parent = Context::background().with_cancel();
+        let is_bounded = rng.percent(50);
+        let parent = match is_bounded {
+            true => Context::background().with_timeout(HOUR),
+            false => Context::background().with_cancel(),
+        };
         let time = *rng.pick(&[Duration::ZERO, Duration::from_micros(2), HOUR / 4, 2 * HOUR]);
         let grace = parent.0.with_grace(time);
         let middle = grace.0.with_timeout(HOUR);
         let latest = Instant::now() + HOUR;
         let count = if rng.percent(70) { 200 } else { rng.magnitude(10, 400) };
         let below = (0..count).map(|_| middle.0.with_cancel()).collect();
-        Deadlines { parent, grace, time, middle, latest, below, canceled: AtomicBool::new(false) }
+        let canceled = AtomicBool::new(false);
+        Deadlines { parent, is_bounded, grace, time, middle, latest, below, canceled }
     };
     let act = |round: &Arc<Deadlines>, thread: usize, rng: &mut Rng| {
         let all = || round.below.iter().chain([&round.middle]).map(|it| &it.0);
@@ -148,6 +155,13 @@ pub(crate) fn deadline(block: &Block<'_>) {
                         format_args!("{seen:?} below a deadline {:?}", round.latest),
                     );
                 }
+            }
+            let own = round.grace.0.deadline();
+            if round.is_bounded && own.is_none_or(|own| own > round.latest + round.time) {
+                broken(
+                    "a grace's deadline is no later than its parent's and the grace (C15)",
+                    format_args!("{own:?}, after {:?} and {:?}", round.latest, round.time),
+                );
             }
             if is_last {
                 break;

@@ -55,11 +55,11 @@ pub(super) const PLANTED: &[Planted] = &[
     Planted {
         name: "a grace that is over records its parent's end at the owner of the deadline alone",
         file: GRACE,
-        code: "            grace.above().map(Node::note_deadline); \
+        code: "        for grace in graces.down() {\n            grace.above().map(Node::note_deadline); \
                // what is above is done, so this does not come back here\n        }\n        \
                let _ = self.grace_over(); // before the state that says that it is\n        \
                let parents = self.above().and_then(|parent| Some(parent.state().done()?.ending()));\n",
-        bug: "            recorded = grace.above().and_then(Node::binding).map(|it| it.owner.note_expiry());\n        }\n        \
+        bug: "        let mut recorded = None;\n        for grace in graces.down() {\n            recorded = grace.above().and_then(Node::binding).map(|it| it.owner.note_expiry());\n        }\n        \
               let _ = self.grace_over();\n        \
               let parents = self.above().and_then(|parent| Some(parent.state().done()?.ending()));\n        \
               let parents = recorded.or(parents);\n",
