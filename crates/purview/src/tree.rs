@@ -29,7 +29,7 @@
 //! - **I7** A node whose deadline is armed has all deadlines above it armed, up to the nearest grace whose parent is done: of two
 //!   nodes on one path the lower one never waits for a timer while the upper one is polled. `watch` establishes it from the
 //!   top down, and arms nothing below an owner that is done, since no sweep may follow an end that a poll has recorded.
-//! - **I8** A node's own deadline is written once. An error, a timer's key and the nodes below read it, whichever deadline binds.
+//! - **I8** A node's own deadline and its nearest owner are written once, before the node is shared.
 //! - **I9** A thread that claims a node runs no user code before that node is complete; other threads wait for it (C7).
 //!
 //! # Locks
@@ -84,8 +84,8 @@
 //! So: at once, into one list under a lock of one byte, as long as nobody meets there; from then on into shards.
 //!
 //! # Deadlines
-//! A node whose own deadline binds is its own owner; others point at the nearest ancestor's that does. Until somebody
-//! waits, no timer is set, and polls ask the clock. See [`deadline`].
+//! Every node knows the nearest owner: itself or an ancestor that has a deadline, a grace or several parents. That is written once,
+//! and `deadline()` is the minimum along the owners. See [`deadline`], which has the invariants.
 //!
 //! # What it is not
 //! It knows no executor, no thread but as a waker, and no errors but the two kinds.

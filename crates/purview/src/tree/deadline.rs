@@ -12,12 +12,26 @@
 //! | a grace | the deadline of its parent, plus the grace; once the parent is done, the instant of that end plus the grace |
 //! | a merge | the earliest deadline of its parents |
 //!
-//! A deadline is an owner only if it was the earliest when it was given, so what is above it matters only where a limit can become
-//! earlier: below a grace or a merge. A bit that is set when a node is derived says so; without it `deadline()` is two loads.
-//! (A limit that could become *later* would break that: below such a one every deadline has to be an owner.)
-//!
 //! A deadline starts *unarmed*: no timer, and each poll below its owner checks the clock. It becomes *armed* with the first
 //! waiter below it: in the timer, a poll is one load, and the timer decides. On a manual clock it is armed from the start.
+//!
+//! # Invariants
+//! - **B1** The walk up stops at a grace, whose limit contains what is above, plus the grace. To go on would find the parent's own
+//!   deadline, which is too early.
+//! - **B2** When a grace is over is a function of its parent's end. It is stored once, with a CAS from *never*; until the parent is done
+//!   the limit is computed from the parent's deadline, and can only become earlier.
+//! - **B3** A timer's key is stored, and changes under the timer's lock only. A grace whose parent is live is in the timer for its own
+//!   deadline at most: it cannot be over before its parent is done, and the thread that ends the parent enters it again.
+//! - **B4** A merge of parents with one owner between them has that owner. With several it is an owner itself, and always armed. Its
+//!   deadline is computed over all owners that can be reached, each once and ancestors first: graces over merges of graces would
+//!   take exponential time, or a stack, to walk.
+//! - **B5** Of equal limits the upper owner's counts (C19), also if it is a grace that became earlier.
+//! - **B6** A poll records the end of the binding one among the unarmed owners, and follows it down. An armed owner, and all above it,
+//!   are the timer's: to say done for them would show a child done before its parent (C9).
+//! - **B7** A wait arms from the top down, and nothing below an owner that is done (I7).
+//! - **B8** No limit ever becomes later. A deadline is an owner only if it was the earliest when it was given, or if it was given below a
+//!   grace or a merge, whose limits can become earlier; [`MOVES`] says that there is one above. Below a limit that could become
+//!   later, every deadline has to be an owner.
 #![expect(
     unsafe_code,
     reason = "owners and roots are ancestors, which the strong pointers up keep"
