@@ -5,8 +5,9 @@
 //! is not the node's own: an error that is kept for years keeps that one piece of memory, and no context, value or parent.
 #![expect(unsafe_code, reason = "an error is a counted pointer to a node's memory")]
 
-use std::cell::Cell;
-use std::fmt::{self, Write as _};
+mod chain;
+
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -17,8 +18,9 @@ use std::time::Instant;
 use crate::clock::Tick;
 use crate::observe::ContextId;
 use crate::state::Ending;
-use crate::sync::thread_local;
 use crate::tree::{Job, Node, Panics};
+pub(crate) use chain::{Chain, source_of_shown};
+use chain::{Nested, content, links, text};
 
 /// Why a context ended: what [`Context::err`](crate::Context::err) and every wait give.
 ///
@@ -203,120 +205,11 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Shows an error with what it contains, which is this deep in another one. What is too deep is displayed.
-struct Nested<'a>(&'a (dyn std::error::Error + 'static), usize);
-
-impl fmt::Debug for Nested<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Nested(link, depth) = self;
-        let content = content(link).map(|content| Nested(content, depth + 1));
-        match (link.downcast_ref::<Error>(), link.downcast_ref::<io::Error>(), content) {
-            (Some(_), ..) | (_, Some(_), Some(_)) if depth > LINKS => write!(f, "{link}"),
-            (Some(error), _, cause) => f
-                .debug_struct("Error")
-                .field("kind", &error.kind())
-                .field("cause", &cause)
-                .field("origin", error.origin())
-                .finish(),
-            // As its own Debug, which would begin to count anew.
-            (None, Some(error), Some(content)) => f
-                .debug_struct("Custom")
-                .field("kind", &error.kind())
-                .field("error", &content)
-                .finish(),
-            _ => fmt::Debug::fmt(link, f),
-        }
-    }
-}
-
 /// The text contains the cause, so `source()` is the cause's own source: a chain that is displayed says nothing twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         let innermost = std::iter::successors(Some(self as _), |link| content(*link)).last()?;
         if innermost.is::<Error>() { None } else { innermost.source() }
-    }
-}
-
-thread_local! {
-    /// Whether this thread asks for a source to [find](Error::find) an end in it.
-    static FINDING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The most links that are followed: a chain may be a ring.
-const FOLLOWED: usize = 1000;
-
-/// The links of a chain, from `err` on, also those that an error contains and does not have as its source.
-fn links<'a>(
-    err: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    let next =
-        |link: &&'a (dyn std::error::Error + 'static)| content(*link).or_else(|| behind(*link));
-    std::iter::successors(Some(err), next).take(FOLLOWED)
-}
-
-/// Returns what `link` contains and displays: the content of an `io::Error`, or the cause of an [`Error`]. Their `source()` is the source
-/// of that.
-fn content<'a>(
-    link: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a (dyn std::error::Error + 'static)> {
-    if let Some(error) = link.downcast_ref::<io::Error>() {
-        return error.get_ref().map(|content| content as _);
-    }
-    link.downcast_ref::<Error>()?.cause().map(|cause| &**cause as _)
-}
-
-/// Returns the source of `link`; for an error of this crate that displays another one, that one.
-fn behind<'a>(
-    link: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a (dyn std::error::Error + 'static)> {
-    /// Restores what was before, also by a panic of the user's code.
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            FINDING.with(|finding| finding.set(self.0));
-        }
-    }
-    let _before = Before(FINDING.with(|finding| finding.replace(true)));
-    link.source()
-}
-
-/// The source of an error that displays `shown`: by std's rule, what it displays is not its source. [`Error::find`] gets it all the
-/// same, and cannot get it by downcasting, since the type of the error that contains it may have a parameter.
-pub(crate) fn source_of_shown<'a>(
-    shown: &'a (dyn std::error::Error + 'static),
-    source: Option<&'a (dyn std::error::Error + 'static)>,
-) -> Option<&'a (dyn std::error::Error + 'static)> {
-    if FINDING.with(Cell::get) { Some(shown) } else { source }
-}
-
-/// What `err` displays. `to_string` panics where the error cannot be displayed.
-fn text(err: &dyn std::error::Error) -> Result<String, fmt::Error> {
-    let mut text = String::new();
-    write!(text, "{err}")?;
-    Ok(text)
-}
-
-/// Displays an error with all its sources, leaving out a source whose text is part of the text before it.
-pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
-
-/// The most links that are displayed: a chain may be a ring.
-const LINKS: usize = 32;
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = text(self.0)?;
-        f.write_str(&last)?;
-        let mut link = self.0;
-        for _ in 0..LINKS {
-            let Some(source) = link.source() else { return Ok(()) };
-            let text = text(source)?;
-            if !last.contains(&text) {
-                write!(f, ": {text}")?;
-                last = text;
-            }
-            link = source;
-        }
-        if link.source().is_some() { f.write_str(": …") } else { Ok(()) }
     }
 }
 

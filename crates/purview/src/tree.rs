@@ -90,6 +90,7 @@
 //! # What it is not
 //! It knows no executor, no thread but as a waker, and no errors but the two kinds.
 
+mod arm;
 mod chain;
 mod deadline;
 mod dependents;

@@ -118,6 +118,26 @@ fn c27_a_grace_has_the_end_of_its_parent() {
     });
 }
 
+/// The canceler reads the clock before the deadline above passes, which is not armed, and a poll finds the grace over meanwhile.
+#[test]
+fn c27_a_grace_has_the_end_of_its_parent_that_is_canceled_late() {
+    loom::model(|| {
+        let clock = ManualClock::like_the_systems();
+        let (request, _guard) = clock.root().with_timeout(SECOND);
+        let (step, step_guard) = request.with_cancel();
+        let (grace, _grace_guard) = step.with_grace(Duration::ZERO);
+        let (polled, passing) = (grace.clone(), clock.clone());
+        let poller = thread::spawn(move || {
+            passing.pass(SECOND);
+            polled.is_done()
+        });
+        step_guard.cancel();
+        poller.join().unwrap();
+        let of = |ctx: &Context| ctx.err().expect("done").origin().context();
+        assert_eq!(of(&grace), of(&step));
+    });
+}
+
 /// The canceler has read the clock, and the grace has passed by the time that was estimated before: its error keeps the instant.
 #[test]
 fn c2_the_end_of_a_grace_is_at_one_instant() {

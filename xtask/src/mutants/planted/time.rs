@@ -5,6 +5,7 @@ use super::{IT, LIB, Planted, Stage};
 const ERROR: &str = "crates/purview/src/error.rs";
 const WHEEL: &str = "crates/purview/src/timer/wheel.rs";
 const DEADLINE: &str = "crates/purview/src/tree/deadline.rs";
+const ARM: &str = "crates/purview/src/tree/arm.rs";
 const GRACE: &str = "crates/purview/src/tree/grace.rs";
 const MERGE: &str = "crates/purview/src/tree/merge.rs";
 const DERIVE: &str = "crates/purview/src/tree/derive.rs";
@@ -23,7 +24,7 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a wait arms a deadline below one that a poll has found passed",
-        file: DEADLINE,
+        file: ARM,
         code: "                match ended.filter(|_| node.grace().is_none()) {",
         bug: "                match ended.filter(|_| false) {",
         stages: &[
@@ -81,7 +82,7 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a wait below a grace does not record the end of the grace's parent",
-        file: DEADLINE,
+        file: ARM,
         code: "                parent.follow_unswept(above);\n",
         bug: "                let _ = (parent, above);\n",
         stages: &[Stage::Clocks],
@@ -95,7 +96,7 @@ pub(super) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a deadline is put into the timer after its context is done",
-        file: DEADLINE,
+        file: ARM,
         code: "        if self.state().done().is_some() || self.timer_key().0 == Tick::NEVER {",
         bug: "        if self.timer_key().0 == Tick::NEVER {",
         stages: &[Stage::Loom("c21_what_is_armed")],
